@@ -1,0 +1,44 @@
+EXTENSION  = stripe_portal
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(EXTENSION).control)
+
+# The architecture: a topic may use those to its left, never those to its right.
+TOPICS = stripe billing access webhook portal
+
+MODULE_big = $(EXTENSION)
+OBJS       = src/$(EXTENSION).o src/query.o $(patsubst %.c,%.o,$(foreach t,$(TOPICS),$(sort $(wildcard src/$(t)/*.c))))
+
+# All tables before all functions, so that a function may name a table of
+# another topic; an upgrade re-applies the second half as it stands.
+SQL_PARTS  = src/header.sql \
+             $(foreach t,$(TOPICS),$(wildcard src/$(t)/schema.sql)) \
+             $(foreach t,$(TOPICS),$(wildcard src/$(t)/api.sql)) \
+             src/grants.sql
+DATA       = $(wildcard src/upgrade/$(EXTENSION)--*--*.sql)
+DATA_built = $(EXTENSION)--$(EXTVERSION).sql
+DOCS       = README.md
+
+PG_CPPFLAGS = -I$(CURDIR)/src -DSP_VERSION='"$(EXTVERSION)"' $(shell pkg-config --cflags libcurl libcrypto)
+# Callbacks and inline functions of the server's headers leave arguments unused.
+PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter
+SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto)
+
+# install is first because the rest needs the extension; "make installcheck"
+# starts a server of its own.
+REGRESS        = install
+REGRESS_OPTS   = --temp-instance=./tmp_check --encoding=UTF8 --no-locale --launcher=test/with_stripe
+ISOLATION      = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test/isolation --temp-instance=./tmp_check_iso --encoding=UTF8 --no-locale \
+                 --launcher=test/with_stripe --load-extension=$(EXTENSION)
+TAP_TESTS      = 1
+PROVE_TESTS   ?= test/t/*.pl
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# Recipe: what stands in src/*/api.sql can be applied again by an upgrade; the
+# install script must never replace an object that somebody put there before.
+$(DATA_built): $(SQL_PARTS) $(EXTENSION).control Makefile
+	cat $(SQL_PARTS) | sed 's/^CREATE OR REPLACE /CREATE /' > $@
+
+$(OBJS): $(wildcard src/*.h src/*/*.h) $(EXTENSION).control

@@ -1,0 +1,29 @@
+/*-------------------------------------------------------------------------
+ *
+ * access.h
+ *	  The active-subscriber rule.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SP_ACCESS_H
+#define SP_ACCESS_H
+
+#include "utils/snapshot.h"
+
+/* The flows that are not Stripe's. */
+#define SP_FLOW_ACCESS	"access"
+#define SP_FLOW_PORTAL	"portal"
+
+typedef struct SpCustomer
+{
+	const char *id;				/* NULL is never let through */
+	const char *account;		/* "" for the key's own */
+	bool		livemode;
+} SpCustomer;
+
+extern char *sp_access_refusal(const SpCustomer *customer, const char *flow, Snapshot snapshot);
+extern void sp_access_require(const SpCustomer *customer, const char *flow);
+extern void sp_access_raise(const SpCustomer *customer, const char *flow, const char *refusal)
+			pg_attribute_noreturn();
+
+#endif							/* SP_ACCESS_H */

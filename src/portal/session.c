@@ -1,0 +1,440 @@
+/*-------------------------------------------------------------------------
+ *
+ * session.c
+ *	  Opening Stripe's customer portal.
+ *
+ * The order is: rule, call, rule again while the ledger row is written (by
+ * the trigger on stripe_portal.session).  Nothing is locked during the call,
+ * so a cancellation may land in between; then the URL goes nowhere.  Nobody
+ * but Stripe's server and the caller ever sees it: it is not stored.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "access/access.h"
+#include "portal/return_url.h"
+#include "query.h"
+#include "stripe/form.h"
+#include "stripe/json.h"
+#include "stripe/request.h"
+#include "stripe_portal.h"
+
+PG_FUNCTION_INFO_V1(stripe_portal_session);
+PG_FUNCTION_INFO_V1(stripe_portal_open);
+PG_FUNCTION_INFO_V1(session_require_active);
+
+static char *sp_return_url;
+static char *sp_return_hosts;
+
+/* What the caller asks for. */
+typedef struct Wish
+{
+	SpCustomer	customer;
+	char	   *flow;			/* SP_FLOW_PORTAL or Stripe's flow type */
+	char	   *subscription;	/* NULL if the flow takes none */
+	char	   *return_url;		/* NULL leaves it to the configuration */
+	Jsonb	   *options;
+} Wish;
+
+/* The row of the ledger; an opened session has a stripe_id and a URL. */
+typedef struct Session
+{
+	Datum		id;
+	char	   *stripe_id;
+	char	   *configuration;
+	char	   *locale;
+	char	   *url;
+	char	   *refused;
+} Session;
+
+static SpQuery insert_session = {
+	.sql = "INSERT INTO stripe_portal.session (livemode, account, customer, flow, subscription,"
+	" configuration, return_url, locale, stripe_id, refused, opened_by)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id",
+	.expected = SPI_OK_INSERT_RETURNING,
+	.types = {BOOLOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+	TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+};
+
+static void read_wish(FunctionCallInfo fcinfo, Wish *wish);
+static void check_options(const Wish *wish);
+static char *refusal(const Wish *wish);
+static void open_session(const Wish *wish, Session *session);
+static void write_session(const Wish *wish, Session *session);
+static void set_text(Datum *value, bool *isnull, const char *string);
+
+/*
+ * Settings.  Where customers may be sent is the administrator's business.
+ */
+void
+sp_portal_init(void)
+{
+	DefineCustomStringVariable("stripe_portal.return_hosts",
+							   "Hosts that a return URL may lead to.",
+							   "Separated by commas; *.example.com stands for every host below example.com; empty allows all.",
+							   &sp_return_hosts,
+							   "",
+							   PGC_SUSET, 0,
+							   NULL, NULL, NULL);
+
+	DefineCustomStringVariable("stripe_portal.return_url",
+							   "Return URL of portal sessions that are opened without one.",
+							   "Empty leaves it to the portal configuration at Stripe.",
+							   &sp_return_url,
+							   "",
+							   PGC_SUSET, 0,
+							   NULL, NULL, NULL);
+}
+
+/*
+ * stripe_portal_session(customer text, return_url text, flow text,
+ *		subscription text, options jsonb) returns text
+ */
+Datum
+stripe_portal_session(PG_FUNCTION_ARGS)
+{
+	Wish		wish;
+	Session		session = {0};
+	char	   *reason;
+
+	PreventCommandIfReadOnly("stripe_portal_session()");
+	read_wish(fcinfo, &wish);
+
+	SPI_connect();
+	reason = refusal(&wish);
+	if (reason != NULL)
+		sp_access_raise(&wish.customer, wish.flow, reason);
+	SPI_finish();
+
+	open_session(&wish, &session);
+
+	SPI_connect();
+	write_session(&wish, &session);
+	SPI_finish();
+	PG_RETURN_TEXT_P(cstring_to_text(session.url));
+}
+
+/*
+ * stripe_portal_open(customer text, return_url text, flow text,
+ *		subscription text, options jsonb)
+ * returns (session uuid, url text, refused text)
+ *
+ * Only the rule's refusal is an answer; other errors stay errors.
+ */
+Datum
+stripe_portal_open(PG_FUNCTION_ARGS)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	Wish		wish;
+	Session		session = {0};
+	TupleDesc	tupdesc;
+	Datum		values[3];
+	bool		isnull[3] = {false};
+
+	PreventCommandIfReadOnly("stripe_portal_open()");
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	read_wish(fcinfo, &wish);
+
+	SPI_connect();
+	session.refused = refusal(&wish);
+	SPI_finish();
+
+	if (session.refused == NULL)
+		open_session(&wish, &session);
+
+	SPI_connect();
+	if (session.refused == NULL)
+	{
+		BeginInternalSubTransaction(NULL);
+		MemoryContextSwitchTo(context);
+		PG_TRY();
+		{
+			write_session(&wish, &session);
+			ReleaseCurrentSubTransaction();
+		}
+		PG_CATCH();
+		{
+			ErrorData  *error;
+
+			MemoryContextSwitchTo(context);
+			error = CopyErrorData();
+			if (error->sqlerrcode != ERRCODE_SP_NOT_ACTIVE)
+				PG_RE_THROW();
+			FlushErrorState();
+			RollbackAndReleaseCurrentSubTransaction();
+			MemoryContextSwitchTo(context);
+			CurrentResourceOwner = owner;
+
+			/* The rule changed its mind during the call. */
+			session.refused = refusal(&wish);
+			if (session.refused == NULL)
+				session.refused = "not_active";
+		}
+		PG_END_TRY();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	if (session.refused != NULL)
+	{
+		session.stripe_id = session.url = NULL;
+		write_session(&wish, &session);
+	}
+	SPI_finish();
+
+	values[0] = session.id;
+	set_text(&values[1], &isnull[1], session.url);
+	set_text(&values[2], &isnull[2], session.refused);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, isnull));
+}
+
+/*
+ * The arguments that both functions have in common, checked.
+ */
+static void
+read_wish(FunctionCallInfo fcinfo, Wish *wish)
+{
+	bool		takes_subscription;
+
+	if (PG_ARGISNULL(0) || VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(0)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("customer must not be empty")));
+
+	wish->customer.id = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	wish->customer.account = "";
+	wish->customer.livemode = sp_stripe_livemode();
+	wish->return_url = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	wish->flow = PG_ARGISNULL(2) ? SP_FLOW_PORTAL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	wish->subscription = PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3));
+	wish->options = PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4);
+
+	if (wish->return_url == NULL && *sp_return_url != '\0')
+		wish->return_url = sp_return_url;
+	if (wish->return_url != NULL)
+		sp_portal_check_return_url(wish->return_url, sp_return_hosts);
+
+	if (strcmp(wish->flow, SP_FLOW_ACCESS) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("flow \"%s\" is not a flow of the portal", wish->flow)));
+
+	/* Stripe's names say it: these act on a subscription, the others do not. */
+	takes_subscription = strncmp(wish->flow, "subscription_", 13) == 0;
+	if (takes_subscription && wish->subscription == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("flow \"%s\" needs a subscription", wish->flow)));
+	if (!takes_subscription && wish->subscription != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("flow \"%s\" takes no subscription", wish->flow)));
+	check_options(wish);
+}
+
+/*
+ * options must not say again, or otherwise, what the rule decides on: who the
+ * customer is, where the customer is sent, and which flow is opened.
+ */
+static void
+check_options(const Wish *wish)
+{
+	static const char *const taken[] = {"customer", "customer_account", "return_url"};
+	JsonbContainer *root;
+
+	if (wish->options == NULL)
+		return;
+	root = &wish->options->root;
+	if (!JsonContainerIsObject(root) || JsonContainerIsScalar(root))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("options must be a JSON object")));
+
+	for (size_t i = 0; i < lengthof(taken); i++)
+	{
+		if (sp_stripe_json_get(root, taken[i]) != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("options must not have \"%s\"", taken[i]),
+					 errhint("The function's arguments decide that.")));
+	}
+
+	if (sp_stripe_json_get(root, "flow_data") != NULL)
+	{
+		JsonbContainer *flow_data = sp_stripe_json_object(root, "flow_data");
+
+		if (flow_data == NULL || strcmp(wish->flow, SP_FLOW_PORTAL) == 0 ||
+			sp_stripe_json_get(flow_data, "type") != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("options must not choose the flow"),
+					 errhint("Name the flow by the argument \"flow\"; \"flow_data\" may add to it.")));
+	}
+}
+
+/*
+ * What the rule says now; SPI is connected.  The answer outlives SPI.
+ */
+static char *
+refusal(const Wish *wish)
+{
+	char	   *reason = sp_access_refusal(&wish->customer, wish->flow, GetLatestSnapshot());
+	char	   *copy;
+
+	if (reason == NULL)
+		return NULL;
+	copy = SPI_palloc(strlen(reason) + 1);
+	strcpy(copy, reason);
+	return copy;
+}
+
+/*
+ * The call.  Fills in what Stripe answers.
+ */
+static void
+open_session(const Wish *wish, Session *session)
+{
+	StringInfoData form;
+	JsonbContainer *answer;
+	JsonbValue *livemode;
+
+	initStringInfo(&form);
+	sp_stripe_form_append(&form, "customer", wish->customer.id);
+	if (wish->return_url != NULL)
+		sp_stripe_form_append(&form, "return_url", wish->return_url);
+	if (strcmp(wish->flow, SP_FLOW_PORTAL) != 0)
+		sp_stripe_form_append(&form, "flow_data[type]", wish->flow);
+	if (wish->subscription != NULL)
+		sp_stripe_form_append(&form, psprintf("flow_data[%s][subscription]", wish->flow),
+							  wish->subscription);
+	if (wish->options != NULL)
+		sp_stripe_form_append_jsonb(&form, wish->options);
+
+	/* A fresh idempotency key: with an old one Stripe returns the old URL. */
+	answer = &sp_stripe_request("POST", "/v1/billing_portal/sessions", form.data, NULL, NULL)->root;
+
+	session->stripe_id = sp_stripe_json_text(answer, "id");
+	session->url = sp_stripe_json_text(answer, "url");
+	session->locale = sp_stripe_json_text(answer, "locale");
+	session->configuration = sp_stripe_json_text(answer, "configuration");
+	if (session->configuration == NULL)
+		session->configuration = sp_stripe_json_text(sp_stripe_json_object(answer, "configuration"), "id");
+
+	livemode = sp_stripe_json_get(answer, "livemode");
+	if (session->stripe_id == NULL || session->url == NULL || *session->url == '\0' ||
+		livemode == NULL || livemode->type != jbvBool ||
+		livemode->val.boolean != wish->customer.livemode)
+		ereport(ERROR,
+				(errcode(ERRCODE_SP_BAD_RESPONSE),
+				 errmsg("Stripe's answer is not a portal session in %s mode",
+						wish->customer.livemode ? "live" : "test")));
+}
+
+/*
+ * The ledger's row; SPI is connected.  Raises ERRCODE_SP_NOT_ACTIVE if an
+ * opened session no longer passes the rule.
+ */
+static void
+write_session(const Wish *wish, Session *session)
+{
+	Datum		values[11];
+	bool		isnull[11] = {false};
+	bool		null;
+	pg_uuid_t  *id;
+
+	values[0] = BoolGetDatum(wish->customer.livemode);
+	set_text(&values[1], &isnull[1], wish->customer.account);
+	set_text(&values[2], &isnull[2], wish->customer.id);
+	set_text(&values[3], &isnull[3], wish->flow);
+	set_text(&values[4], &isnull[4], wish->subscription);
+	set_text(&values[5], &isnull[5], session->configuration);
+	set_text(&values[6], &isnull[6], wish->return_url);
+	set_text(&values[7], &isnull[7], session->locale);
+	set_text(&values[8], &isnull[8], session->stripe_id);
+	set_text(&values[9], &isnull[9], session->refused);
+	/* inside SECURITY DEFINER, current_user would be the extension's owner */
+	set_text(&values[10], &isnull[10], GetUserNameFromId(GetOuterUserId(), false));
+
+	if (sp_query_run(&insert_session, values, isnull, InvalidSnapshot) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("the portal session was not stored"),
+				 errdetail("A trigger on stripe_portal.session left the row out.")));
+
+	id = SPI_palloc(sizeof(pg_uuid_t));
+	*id = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+	session->id = UUIDPGetDatum(id);
+}
+
+/*
+ * session_require_active() returns trigger
+ *
+ * The rule on the ledger itself.  A row from before this transaction, written
+ * by a superuser, is history that a dump brings back: who lapsed since then
+ * had a session all the same.
+ */
+Datum
+session_require_active(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	TupleDesc	tupdesc;
+	HeapTuple	row;
+	SpCustomer	customer;
+	char	   *flow;
+	Datum		livemode;
+	Datum		created;
+	bool		no_livemode;
+	bool		no_created;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ||
+		TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("session_require_active() must be fired for each row by INSERT or UPDATE")));
+
+	tupdesc = RelationGetDescr(trigdata->tg_relation);
+	row = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? trigdata->tg_newtuple : trigdata->tg_trigtuple;
+
+	customer.id = SPI_getvalue(row, tupdesc, SPI_fnumber(tupdesc, "customer"));
+	customer.account = SPI_getvalue(row, tupdesc, SPI_fnumber(tupdesc, "account"));
+	flow = SPI_getvalue(row, tupdesc, SPI_fnumber(tupdesc, "flow"));
+	livemode = SPI_getbinval(row, tupdesc, SPI_fnumber(tupdesc, "livemode"), &no_livemode);
+	created = SPI_getbinval(row, tupdesc, SPI_fnumber(tupdesc, "created"), &no_created);
+
+	/* The table's own constraints refuse these. */
+	if (customer.id == NULL || customer.account == NULL || flow == NULL || no_livemode || no_created)
+		return PointerGetDatum(row);
+
+	if (DatumGetTimestampTz(created) < GetCurrentTransactionStartTimestamp() && superuser())
+		return PointerGetDatum(row);
+
+	customer.livemode = DatumGetBool(livemode);
+	sp_access_require(&customer, flow);
+	return PointerGetDatum(row);
+}
+
+static void
+set_text(Datum *value, bool *isnull, const char *string)
+{
+	*isnull = string == NULL;
+	*value = string == NULL ? (Datum) 0 : CStringGetTextDatum(string);
+}

@@ -1,0 +1,22 @@
+-- stripe: talking to Stripe's API.
+
+-- Volatile, because it has effects outside, and so that it is called exactly
+-- as often as it is written.  Not in a parallel worker, which would open a
+-- connection of its own and could be started more than once.
+CREATE OR REPLACE FUNCTION @extschema@.stripe_api(
+    method text, path text, params jsonb DEFAULT NULL,
+    account text DEFAULT NULL, idempotency_key text DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE c VOLATILE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'stripe_api';
+
+COMMENT ON FUNCTION @extschema@.stripe_api(text, text, jsonb, text, text) IS
+'Calls Stripe''s API with the configured key and returns its answer; for administrators, since it can do whatever the key may. method: GET, POST or DELETE. path: from /v1/ on, with ids percent-encoded. params: sent as form, nested as in Stripe''s reference. account: a connected account to act for. idempotency_key: of a POST; a fresh one is made if it is NULL. What the call does at Stripe is not undone when the transaction is rolled back; in a read-only transaction and on a standby only GET is allowed (error 25006). Stripe''s errors have SQLSTATE SP4xx and SP5xx, network errors 08001 if the request was not sent and 08006 if it may have been';
+
+CREATE OR REPLACE FUNCTION stripe_portal.form_encode(params jsonb)
+RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'stripe_form_encode';
+
+COMMENT ON FUNCTION stripe_portal.form_encode(jsonb) IS
+'The parameters as stripe_api sends them: a[b][0]=value&…, percent-encoded';

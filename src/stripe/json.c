@@ -1,0 +1,62 @@
+/*-------------------------------------------------------------------------
+ *
+ * json.c
+ *	  Reading single members of what Stripe sends.
+ *
+ * All of these take whatever container is there: Stripe's answers and events
+ * are foreign, so a member of another type than expected is absent, not an
+ * error.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/numeric.h"
+
+#include "stripe/json.h"
+
+/*
+ * The member of an object, palloc'd; NULL if there is none or object is NULL
+ * or no object.
+ */
+JsonbValue *
+sp_stripe_json_get(JsonbContainer *object, const char *key)
+{
+	if (object == NULL || !JsonContainerIsObject(object))
+		return NULL;
+	return getKeyJsonValueFromContainer(object, key, strlen(key), NULL);
+}
+
+/*
+ * A member that is a hash itself, else NULL.
+ */
+JsonbContainer *
+sp_stripe_json_object(JsonbContainer *object, const char *key)
+{
+	JsonbValue *value = sp_stripe_json_get(object, key);
+
+	if (value == NULL || value->type != jbvBinary ||
+		!JsonContainerIsObject(value->val.binary.data))
+		return NULL;
+	return value->val.binary.data;
+}
+
+/*
+ * A member that is a string or a number, as text; else NULL.
+ */
+char *
+sp_stripe_json_text(JsonbContainer *object, const char *key)
+{
+	JsonbValue *value = sp_stripe_json_get(object, key);
+
+	if (value == NULL)
+		return NULL;
+	if (value->type == jbvString)
+		return pnstrdup(value->val.string.val, value->val.string.len);
+	if (value->type == jbvNumeric)
+		return DatumGetCString(DirectFunctionCall1(numeric_out,
+												   NumericGetDatum(value->val.numeric)));
+	return NULL;
+}

@@ -1,0 +1,17 @@
+/*-------------------------------------------------------------------------
+ *
+ * json.h
+ *	  Reading single members of what Stripe sends.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SP_STRIPE_JSON_H
+#define SP_STRIPE_JSON_H
+
+#include "utils/jsonb.h"
+
+extern JsonbValue *sp_stripe_json_get(JsonbContainer *object, const char *key);
+extern JsonbContainer *sp_stripe_json_object(JsonbContainer *object, const char *key);
+extern char *sp_stripe_json_text(JsonbContainer *object, const char *key);
+
+#endif							/* SP_STRIPE_JSON_H */

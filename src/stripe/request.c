@@ -1,0 +1,337 @@
+/*-------------------------------------------------------------------------
+ *
+ * request.c
+ *	  One call of Stripe's API, with retries and errors.
+ *
+ * Why sending again is safe: a POST carries the same Idempotency-Key each
+ * time, by which Stripe recognizes it for at least 24 hours; a GET changes
+ * nothing; and what is deleted stays deleted.  Only the answer to a repeated
+ * DELETE may be 404 because the first one worked, which is told as a hint.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "stripe_portal.h"
+#include "stripe/answer.h"
+#include "stripe/request.h"
+#include "stripe/settings.h"
+#include "stripe/transport.h"
+
+/* Longer than this no Retry-After can make us wait. */
+#define MAX_RETRY_AFTER_S	60
+
+/* Stripe's limit for an idempotency key, used for an account as well. */
+#define MAX_HEADER_VALUE	255
+
+#define UUID_BYTES			16
+
+static void check_method(const char *method, const char *path, const char *idempotency_key);
+static void check_path(const char *path);
+static void check_header_value(const char *what, const char *value);
+static const char *require_api_key(void);
+static char *fresh_idempotency_key(void);
+static bool is_worth_retrying(const SpHttpAnswer *answer);
+static long retry_delay_ms(int nretries, const SpHttpAnswer *answer);
+static void wait_before_retry(long delay_ms);
+static void describe_request(void *arg);
+
+/*
+ * Calls Stripe's API and gives its answer, allocated in the current memory
+ * context.
+ *
+ * form holds the encoded parameters, which go into the body of a POST and the
+ * query of anything else; it may be NULL.  So may account, the connected
+ * account to act for, and idempotency_key; a POST gets a fresh key then.
+ *
+ * Throws ERRCODE_INVALID_PARAMETER_VALUE for an argument that cannot be sent,
+ * ERRCODE_SP_NOT_CONFIGURED without an API key, ERRCODE_READ_ONLY_SQL_TRANSACTION
+ * for anything but a GET where nothing may be written, and for what goes wrong
+ * after that see sp_stripe_read_answer.
+ */
+Jsonb *
+sp_stripe_request(const char *method, const char *path, const char *form,
+				  const char *account, const char *idempotency_key)
+{
+	bool		post = strcmp(method, "POST") == 0;
+	int			nheaders = 0;
+	SpHttpRequest request = {0};
+	SpHttpAnswer answer;
+	SpStripeCall call = {0};
+	ErrorContextCallback context;
+	Jsonb	   *result;
+
+	check_method(method, path, idempotency_key);
+	check_path(path);
+	if (account != NULL)
+		check_header_value("account", account);
+	if (idempotency_key != NULL)
+		check_header_value("idempotency key", idempotency_key);
+	else if (post)
+		idempotency_key = fresh_idempotency_key();
+
+	/*
+	 * What a request changes at Stripe is no change of this database, but a
+	 * transaction that was declared read-only is not expected to make one.
+	 */
+	if (strcmp(method, "GET") != 0)
+		PreventCommandIfReadOnly(psprintf("Stripe %s requests", method));
+
+	call.method = method;
+	call.path = path;
+	call.idempotency_key = idempotency_key;
+	call.key = require_api_key();
+
+	request.method = method;
+	request.key = call.key;
+	if (post)
+	{
+		request.url = psprintf("%s%s", sp_api_base, path);
+		request.body = form != NULL ? form : "";
+	}
+	else if (form != NULL && *form != '\0')
+		request.url = psprintf("%s%s?%s", sp_api_base, path, form);
+	else
+		request.url = psprintf("%s%s", sp_api_base, path);
+
+	request.headers[nheaders++] = "Accept: application/json";
+	request.headers[nheaders++] = "User-Agent: Stripe/v1 stripe_portal/" SP_VERSION;
+	request.headers[nheaders++] = psprintf("Stripe-Version: %s", sp_api_version);
+	if (account != NULL)
+		request.headers[nheaders++] = psprintf("Stripe-Account: %s", account);
+	if (post)
+	{
+		request.headers[nheaders++] = "Content-Type: application/x-www-form-urlencoded";
+		request.headers[nheaders++] = psprintf("Idempotency-Key: %s", idempotency_key);
+	}
+	Assert(nheaders < (int) lengthof(request.headers));
+
+	context.callback = describe_request;
+	context.arg = &call;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+
+	for (;;)
+	{
+		sp_stripe_exchange(&request, &answer);
+		call.nattempts++;
+		if (call.nattempts > sp_max_retries || !is_worth_retrying(&answer))
+			break;
+
+		if (answer.outcome != SP_ANSWERED && answer.phase >= SP_PHASE_WAIT)
+			call.maybe_done = true;
+		if (answer.body != NULL)
+			pfree(answer.body);
+		wait_before_retry(retry_delay_ms(call.nattempts, &answer));
+	}
+	result = sp_stripe_read_answer(&call, &answer);
+
+	error_context_stack = context.previous;
+	return result;
+}
+
+/*
+ * Does the configured key belong to live mode?  True unless it says that it is
+ * for testing, and true without a key, so that in doubt it is the real thing.
+ *
+ * Throws ERRCODE_SP_NOT_CONFIGURED only for a key file that cannot be used.
+ */
+bool
+sp_stripe_livemode(void)
+{
+	const SpSecrets *keys = sp_stripe_secrets(&sp_stripe_api_key);
+
+	return keys->count == 0 || strstr(keys->values[0], "_test_") == NULL;
+}
+
+static void
+check_method(const char *method, const char *path, const char *idempotency_key)
+{
+	bool		post = strcmp(method, "POST") == 0;
+
+	if (!post && strcmp(method, "GET") != 0 && strcmp(method, "DELETE") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid method of a Stripe request: \"%s\"", method),
+				 errhint("Use GET, POST or DELETE.")));
+	if (post && strncmp(path, "/v2/", 4) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("POST requests to version 2 of Stripe's API are not supported"),
+				 errdetail("They need a JSON body, and only form-encoded ones can be sent.")));
+	if (!post && idempotency_key != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a Stripe %s request takes no idempotency key", method)));
+}
+
+/*
+ * Accepts a path only if it is exactly what Stripe will see.  An empty segment
+ * is most likely an empty id, and "/v1/customers/" would list all customers
+ * instead of telling about none; dots, "?" and "#" would address something
+ * else than the caller meant.
+ */
+static void
+check_path(const char *path)
+{
+	const char *objection = NULL;
+
+	if (strncmp(path, "/v1/", 4) != 0 && strncmp(path, "/v2/", 4) != 0)
+		objection = "It must begin with /v1/ or /v2/.";
+	else if (strspn(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/-._~%:@!$&'()*+,;=") != strlen(path))
+		objection = "It contains a character that must be percent-encoded, or a query, which belongs into the parameters.";
+	else if (strstr(path, "//") != NULL || path[strlen(path) - 1] == '/')
+		objection = "It has an empty segment; perhaps an id is empty.";
+	else if (strstr(path, "/./") != NULL || strstr(path, "..") != NULL)
+		objection = "It must not contain \"..\" or \"/./\".";
+
+	if (objection != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid path of a Stripe request: \"%s\"", path),
+				 errdetail("%s", objection)));
+}
+
+/*
+ * Accepts printable ASCII, so that no value can end its header.
+ */
+static void
+check_header_value(const char *what, const char *value)
+{
+	bool		valid = *value != '\0' && strlen(value) <= MAX_HEADER_VALUE;
+
+	for (const char *p = value; *p != '\0'; p++)
+		valid = valid && *p > ' ' && *p <= '~';
+
+	if (!valid)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid %s of a Stripe request", what),
+				 errdetail("It must be 1 to %d characters of printable ASCII without spaces.",
+						   MAX_HEADER_VALUE)));
+}
+
+/*
+ * The one key that is configured.
+ */
+static const char *
+require_api_key(void)
+{
+	const SpSecrets *keys = sp_stripe_secrets(&sp_stripe_api_key);
+
+	if (keys->count == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_SP_NOT_CONFIGURED),
+				 errmsg("no Stripe API key is configured"),
+				 errhint("Put the key into a file that only the server's user may read, and set \"stripe_portal.api_key_file\" to its path.")));
+	if (keys->count > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_SP_NOT_CONFIGURED),
+				 errmsg("more than one Stripe API key is configured"),
+				 errdetail("Requests can be sent with one key only.")));
+	return keys->values[0];
+}
+
+/*
+ * A random UUID, which is what Stripe recommends.
+ */
+static char *
+fresh_idempotency_key(void)
+{
+	unsigned char uuid[UUID_BYTES];
+
+	if (!pg_strong_random(uuid, sizeof(uuid)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
+
+	uuid[6] = (uuid[6] & 0x0F) | 0x40;	/* version 4, random */
+	uuid[8] = (uuid[8] & 0x3F) | 0x80;	/* variant of RFC 4122 */
+	return psprintf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+					uuid[0], uuid[1], uuid[2], uuid[3], uuid[4], uuid[5], uuid[6], uuid[7],
+					uuid[8], uuid[9], uuid[10], uuid[11], uuid[12], uuid[13], uuid[14], uuid[15]);
+}
+
+/*
+ * Could the same request succeed in a moment?  This is the rule of Stripe's own
+ * clients, in their order, and then ours for a rate limit, with which they leave
+ * their callers alone.
+ */
+static bool
+is_worth_retrying(const SpHttpAnswer *answer)
+{
+	if (answer->outcome != SP_ANSWERED)
+		return answer->outcome == SP_FAILED || answer->outcome == SP_TIMED_OUT;
+	if (strcmp(answer->should_retry, "false") == 0)
+		return false;
+	if (strcmp(answer->should_retry, "true") == 0)
+		return true;
+	if (answer->status == 409 || answer->status >= 500)
+		return true;
+	return sp_stripe_is_rate_limit(answer);
+}
+
+/*
+ * How long to wait before the n-th retry: doubling from half a second to five
+ * seconds, with jitter so that sessions that failed together do not come back
+ * together, and what the peer asks for if that is longer.
+ */
+static long
+retry_delay_ms(int nretries, const SpHttpAnswer *answer)
+{
+	double		delay = Min(500.0 * (1 << (nretries - 1)), 5000.0);
+	int			retry_after = 0;
+
+	delay *= 0.5 + 0.5 * pg_prng_double(&pg_global_prng_state);
+	delay = Max(delay, 500.0);
+
+	/* Only seconds count: the other form, a date, depends on two clocks. */
+	if (answer->outcome == SP_ANSWERED &&
+		strspn(answer->retry_after, "0123456789") == strlen(answer->retry_after))
+		retry_after = Min(strtoul(answer->retry_after, NULL, 10), MAX_RETRY_AFTER_S);
+
+	return (long) Max(delay, retry_after * 1000.0);
+}
+
+static void
+wait_before_retry(long delay_ms)
+{
+	static uint32 wait_event = 0;
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay_ms);
+
+	if (wait_event == 0)
+		wait_event = SP_WAIT_EVENT("StripeRetry");
+
+	for (;;)
+	{
+		long		left_ms;
+
+		CHECK_FOR_INTERRUPTS();
+		left_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		if (left_ms <= 0)
+			break;
+
+		/* A clock that is set back must not make the wait longer. */
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 Min(left_ms, delay_ms), wait_event);
+		ResetLatch(MyLatch);
+	}
+}
+
+/*
+ * Error context: which request it was, but nothing of its parameters.
+ */
+static void
+describe_request(void *arg)
+{
+	SpStripeCall *call = arg;
+
+	errcontext("Stripe request %s %s", call->method, call->path);
+}

@@ -1,0 +1,703 @@
+/*-------------------------------------------------------------------------
+ *
+ * transport.c
+ *	  One HTTPS exchange, interruptible at any moment.
+ *
+ * libcurl's multi interface runs the exchange, but the waiting is done here,
+ * in a WaitEventSet with the process latch in it, so that a cancel, a
+ * statement timeout or a shutdown takes effect at once in every phase, with
+ * the server's own words and SQLSTATEs.
+ *
+ * Rules that keep it safe:
+ *
+ * - Nothing that can throw (palloc, ereport, CHECK_FOR_INTERRUPTS) happens in
+ *	 a callback of libcurl's: a longjmp over its frames would leave its handles
+ *	 half changed.  Callbacks note what they saw; drive() acts on it.
+ * - The multi handle, which keeps the connection alive between calls, is a
+ *	 static of this process.  It outlives a call only if that call got an
+ *	 answer; after anything else it is dropped with all its connections.
+ * - No connection is used for another base or another set of trusted
+ *	 certificates than it was opened for.
+ * - The library is never used in the postmaster, so nothing of this is
+ *	 inherited by a fork; a parallel worker opens its own connection.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <curl/curl.h>
+#include <signal.h>
+
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "storage/fd.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "stripe/settings.h"
+#include "stripe/transport.h"
+
+#if LIBCURL_VERSION_NUM < 0x074a00
+#error "stripe_portal needs libcurl 7.74 or later"
+#endif
+
+/*
+ * What a multi handle may hold between two calls: a connection, and the pair
+ * that libcurl wakes itself with.
+ */
+#define KEPT_DESCRIPTORS	3
+
+/* libcurl watches one socket, or two while it tries IPv6 and IPv4 at once. */
+#define MAX_SOCKETS			8
+
+/* Latch and postmaster death come before the sockets. */
+#define MAX_EVENTS			(2 + MAX_SOCKETS)
+
+typedef struct WatchedSocket
+{
+	curl_socket_t fd;
+	int			directions;		/* CURL_POLL_IN, _OUT or _INOUT */
+} WatchedSocket;
+
+/*
+ * The multi handle and what its callbacks told.  It must be as long-lived as
+ * the handle, since closing a kept connection calls back too.
+ */
+static struct
+{
+	CURLM	   *multi;			/* NULL when there is none */
+	int			ndescriptors;	/* accounted for with fd.c */
+	char	   *api_base;		/* what its connections were opened for */
+	char	   *ca_file;
+	WatchedSocket sockets[MAX_SOCKETS];
+	int			nsockets;
+	bool		sockets_changed;
+	bool		timer_armed;
+	double		timer_due;		/* by now_ms() */
+}			engine;
+
+/* What one exchange owns, all of it given back by release_exchange(). */
+typedef struct Exchange
+{
+	CURL	   *easy;
+	struct curl_slist *headers;
+	WaitEventSet *events;
+	char	   *body;			/* malloc'd: the callback must not throw */
+	size_t		length;
+	size_t		capacity;
+	bool		tls_began;
+	bool		answer_began;
+	bool		too_large;
+	bool		out_of_memory;
+	bool		keep_engine;
+	SpHttpAnswer *answer;
+	char		problem[CURL_ERROR_SIZE];
+} Exchange;
+
+#define SET_OPTION(exchange, option, value) \
+	do { \
+		CURLcode	rc_ = curl_easy_setopt((exchange)->easy, option, value); \
+		if (rc_ != CURLE_OK) \
+			ereport(ERROR, \
+					(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION), \
+					 errmsg("could not set libcurl's option %s", #option), \
+					 errdetail("%s.", curl_easy_strerror(rc_)))); \
+	} while (0)
+
+static void ensure_engine(void);
+static void drop_engine(void);
+static void start_exchange(Exchange *exchange, const SpHttpRequest *request);
+static void add_header(Exchange *exchange, const char *header);
+static CURLcode drive(Exchange *exchange);
+static void wait_for_events(Exchange *exchange);
+static void watch_sockets(Exchange *exchange);
+static void advance(curl_socket_t fd, int what);
+static void take_answer(Exchange *exchange, CURLcode result);
+static SpHttpPhase current_phase(const Exchange *exchange);
+static void release_exchange(Exchange *exchange);
+static void out_of_memory(void);
+static double now_ms(void);
+
+/* Callbacks of libcurl's: must not throw. */
+static int	note_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg);
+static int	note_timer(CURLM *multi, long timeout, void *arg);
+static CURLcode note_tls(CURL *easy, void *tls_context, void *arg);
+static size_t note_header(char *data, size_t size, size_t nmemb, void *arg);
+static size_t note_body(char *data, size_t size, size_t nmemb, void *arg);
+static void keep_value(const char *line, size_t length, const char *name,
+					   char *value, size_t value_size);
+
+/*
+ * Sends the request and fills in the answer, whose body is allocated in the
+ * current memory context.  What went wrong on the way is an outcome, so that
+ * the caller can decide to try again.
+ *
+ * Throws on interrupts and when the server is out of memory or descriptors.
+ */
+void
+sp_stripe_exchange(const SpHttpRequest *request, SpHttpAnswer *answer)
+{
+	Exchange   *exchange = palloc0(sizeof(Exchange));
+
+	memset(answer, 0, sizeof(*answer));
+	exchange->answer = answer;
+
+	PG_TRY();
+	{
+		ensure_engine();
+		start_exchange(exchange, request);
+		take_answer(exchange, drive(exchange));
+	}
+	PG_FINALLY();
+	{
+		release_exchange(exchange);
+	}
+	PG_END_TRY();
+
+	pfree(exchange);
+}
+
+/*
+ * Makes the multi handle, unless the one we have can be used.
+ */
+static void
+ensure_engine(void)
+{
+	static bool initialized = false;
+
+	if (engine.multi != NULL &&
+		strcmp(engine.api_base, sp_api_base) == 0 &&
+		strcmp(engine.ca_file, sp_ca_file) == 0)
+		return;
+	drop_engine();
+
+	if (!initialized)
+	{
+		CURLcode	rc = curl_global_init(CURL_GLOBAL_DEFAULT);
+
+		if (rc != CURLE_OK)
+			ereport(ERROR,
+					(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+					 errmsg("could not initialize libcurl"),
+					 errdetail("%s.", curl_easy_strerror(rc))));
+		initialized = true;
+	}
+
+	while (engine.ndescriptors < KEPT_DESCRIPTORS)
+	{
+		if (!AcquireExternalFD())
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+					 errmsg("could not open a connection to Stripe"),
+					 errdetail("There are too many open files on the local server."),
+					 errhint("Raise the server's max_files_per_process and/or \"ulimit -n\" limits.")));
+		engine.ndescriptors++;
+	}
+
+	engine.api_base = MemoryContextStrdup(TopMemoryContext, sp_api_base);
+	engine.ca_file = MemoryContextStrdup(TopMemoryContext, sp_ca_file);
+
+	engine.multi = curl_multi_init();
+	if (engine.multi == NULL)
+		out_of_memory();
+
+	/* One request at a time to one host needs one connection. */
+	curl_multi_setopt(engine.multi, CURLMOPT_MAXCONNECTS, 1L);
+	curl_multi_setopt(engine.multi, CURLMOPT_SOCKETFUNCTION, note_socket);
+	curl_multi_setopt(engine.multi, CURLMOPT_TIMERFUNCTION, note_timer);
+}
+
+/*
+ * Closes all connections.  Works on a half-made engine, too.
+ */
+static void
+drop_engine(void)
+{
+	if (engine.multi != NULL)
+		curl_multi_cleanup(engine.multi);
+	if (engine.api_base != NULL)
+		pfree(engine.api_base);
+	if (engine.ca_file != NULL)
+		pfree(engine.ca_file);
+	while (engine.ndescriptors > 0)
+	{
+		ReleaseExternalFD();
+		engine.ndescriptors--;
+	}
+	memset(&engine, 0, sizeof(engine));
+}
+
+static void
+start_exchange(Exchange *exchange, const SpHttpRequest *request)
+{
+	bool		https = strncmp(request->url, "https:", 6) == 0;
+	char	   *authorization;
+
+	exchange->easy = curl_easy_init();
+	if (exchange->easy == NULL)
+		out_of_memory();
+
+#if LIBCURL_VERSION_NUM >= 0x075700
+
+	/*
+	 * The threaded resolver cannot be stopped.  Without this, giving a handle
+	 * back waits for it, so that a hung name server would hold up a cancel.
+	 */
+	SET_OPTION(exchange, CURLOPT_QUICK_EXIT, 1L);
+#endif
+	SET_OPTION(exchange, CURLOPT_NOSIGNAL, 1L);
+	SET_OPTION(exchange, CURLOPT_ERRORBUFFER, exchange->problem);
+
+	/*
+	 * Where the key may go: only to the base that a superuser has set,
+	 * directly, and only if it can prove who it is.  Redirects are not
+	 * followed, since the key would follow them, and neither the environment
+	 * nor a .netrc of the server's user has a say.
+	 */
+	SET_OPTION(exchange, CURLOPT_URL, request->url);
+#if LIBCURL_VERSION_NUM >= 0x075500
+	SET_OPTION(exchange, CURLOPT_PROTOCOLS_STR, https ? "https" : "http");
+#else
+	SET_OPTION(exchange, CURLOPT_PROTOCOLS, (long) (https ? CURLPROTO_HTTPS : CURLPROTO_HTTP));
+#endif
+	SET_OPTION(exchange, CURLOPT_FOLLOWLOCATION, 0L);
+	SET_OPTION(exchange, CURLOPT_PROXY, "");
+	SET_OPTION(exchange, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
+	SET_OPTION(exchange, CURLOPT_PATH_AS_IS, 1L);
+	SET_OPTION(exchange, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	SET_OPTION(exchange, CURLOPT_SSL_VERIFYPEER, 1L);
+	SET_OPTION(exchange, CURLOPT_SSL_VERIFYHOST, 2L);
+	if (*sp_ca_file != '\0')
+	{
+		/* Instead of the system's directory, not in addition to it. */
+		SET_OPTION(exchange, CURLOPT_CAINFO, sp_ca_file);
+		SET_OPTION(exchange, CURLOPT_CAPATH, NULL);
+	}
+
+	/* One request at a time: HTTP/2 would have nothing to offer. */
+	SET_OPTION(exchange, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	SET_OPTION(exchange, CURLOPT_CONNECTTIMEOUT_MS, (long) sp_connect_timeout);
+	SET_OPTION(exchange, CURLOPT_TIMEOUT_MS, (long) sp_timeout);
+
+	if (strcmp(request->method, "POST") == 0)
+	{
+		SET_OPTION(exchange, CURLOPT_POST, 1L);
+		SET_OPTION(exchange, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) strlen(request->body));
+		SET_OPTION(exchange, CURLOPT_POSTFIELDS, request->body);
+	}
+	else if (strcmp(request->method, "GET") != 0)
+		SET_OPTION(exchange, CURLOPT_CUSTOMREQUEST, request->method);
+
+	authorization = psprintf("Authorization: Bearer %s", request->key);
+	add_header(exchange, authorization);
+	explicit_bzero(authorization, strlen(authorization));
+	pfree(authorization);
+	for (int i = 0; request->headers[i] != NULL; i++)
+		add_header(exchange, request->headers[i]);
+	add_header(exchange, "Expect:");	/* a large body needs no permission */
+	SET_OPTION(exchange, CURLOPT_HTTPHEADER, exchange->headers);
+
+	/* Not every TLS library has it; then TLS counts as connecting. */
+	curl_easy_setopt(exchange->easy, CURLOPT_SSL_CTX_FUNCTION, note_tls);
+	curl_easy_setopt(exchange->easy, CURLOPT_SSL_CTX_DATA, exchange);
+	SET_OPTION(exchange, CURLOPT_HEADERFUNCTION, note_header);
+	SET_OPTION(exchange, CURLOPT_HEADERDATA, exchange);
+	SET_OPTION(exchange, CURLOPT_WRITEFUNCTION, note_body);
+	SET_OPTION(exchange, CURLOPT_WRITEDATA, exchange);
+
+	if (curl_multi_add_handle(engine.multi, exchange->easy) != CURLM_OK)
+		out_of_memory();
+}
+
+static void
+add_header(Exchange *exchange, const char *header)
+{
+	struct curl_slist *headers = curl_slist_append(exchange->headers, header);
+
+	if (headers == NULL)
+		out_of_memory();
+	exchange->headers = headers;
+}
+
+/*
+ * Runs the exchange to its end.
+ */
+static CURLcode
+drive(Exchange *exchange)
+{
+	for (;;)
+	{
+		CURLMsg    *message;
+		int			nleft;
+
+		while ((message = curl_multi_info_read(engine.multi, &nleft)) != NULL)
+		{
+			if (message->msg == CURLMSG_DONE)
+				return message->data.result;
+		}
+
+		CHECK_FOR_INTERRUPTS();
+
+		if (engine.timer_armed && engine.timer_due <= now_ms())
+		{
+			engine.timer_armed = false;
+			advance(CURL_SOCKET_TIMEOUT, 0);
+		}
+		else
+			wait_for_events(exchange);
+	}
+}
+
+/*
+ * Sleeps until the latch is set, a socket is ready or libcurl's timer is due,
+ * and tells libcurl about its sockets.
+ */
+static void
+wait_for_events(Exchange *exchange)
+{
+	static uint32 wait_event = 0;
+	WaitEvent	occurred[MAX_EVENTS];
+	long		timeout = -1;
+	int			noccurred;
+
+	if (wait_event == 0)
+		wait_event = SP_WAIT_EVENT("StripeRequest");
+
+	if (exchange->events == NULL || engine.sockets_changed)
+		watch_sockets(exchange);
+
+	/* Rounded up, so as not to spin through the last millisecond. */
+	if (engine.timer_armed)
+		timeout = (long) Max(engine.timer_due - now_ms(), 0) + 1;
+
+	noccurred = WaitEventSetWait(exchange->events, timeout,
+								 occurred, lengthof(occurred), wait_event);
+
+	for (int i = 0; i < noccurred; i++)
+	{
+		WaitEvent  *event = &occurred[i];
+		int			what = 0;
+
+		if (event->events & WL_LATCH_SET)
+		{
+			ResetLatch(MyLatch);
+			continue;
+		}
+		if (event->events & WL_SOCKET_READABLE)
+			what |= CURL_CSELECT_IN;
+		if (event->events & WL_SOCKET_WRITEABLE)
+			what |= CURL_CSELECT_OUT;
+		if (what != 0)
+			advance(event->fd, what);
+	}
+}
+
+/*
+ * Makes a wait event set with the sockets that libcurl watches just now.  A
+ * new set each time, because a descriptor that was closed and opened again is
+ * no longer in the old one, although its number is.
+ */
+static void
+watch_sockets(Exchange *exchange)
+{
+	if (exchange->events != NULL)
+	{
+		FreeWaitEventSet(exchange->events);
+		exchange->events = NULL;
+	}
+
+	exchange->events = sp_create_wait_event_set(MAX_EVENTS);
+	AddWaitEventToSet(exchange->events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(exchange->events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	for (int i = 0; i < engine.nsockets; i++)
+	{
+		uint32		events = 0;
+
+		if (engine.sockets[i].directions & CURL_POLL_IN)
+			events |= WL_SOCKET_READABLE;
+		if (engine.sockets[i].directions & CURL_POLL_OUT)
+			events |= WL_SOCKET_WRITEABLE;
+		AddWaitEventToSet(exchange->events, events, engine.sockets[i].fd, NULL, NULL);
+	}
+
+	engine.sockets_changed = false;
+}
+
+/*
+ * Lets libcurl do what it can do without waiting.
+ *
+ * It may start a thread for a name lookup.  That thread must not take the
+ * process's signals, since handlers like the one for a cancel are for the main
+ * thread: a thread inherits the signal mask of the one that made it.
+ */
+static void
+advance(curl_socket_t fd, int what)
+{
+	sigset_t	all_signals;
+	sigset_t	old_signals;
+	int			nrunning;
+	CURLMcode	rc;
+
+	sigfillset(&all_signals);
+	pthread_sigmask(SIG_SETMASK, &all_signals, &old_signals);
+	rc = curl_multi_socket_action(engine.multi, fd, what, &nrunning);
+	pthread_sigmask(SIG_SETMASK, &old_signals, NULL);
+
+	if (rc != CURLM_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("could not carry out the request to Stripe"),
+				 errdetail("%s.", curl_multi_strerror(rc))));
+}
+
+/*
+ * Fills in the answer from how the exchange ended.
+ */
+static void
+take_answer(Exchange *exchange, CURLcode result)
+{
+	SpHttpAnswer *answer = exchange->answer;
+	long		status = 0;
+
+	if (exchange->out_of_memory || result == CURLE_OUT_OF_MEMORY)
+		out_of_memory();
+
+	answer->phase = current_phase(exchange);
+
+	switch (result)
+	{
+		case CURLE_OK:
+			curl_easy_getinfo(exchange->easy, CURLINFO_RESPONSE_CODE, &status);
+			answer->outcome = SP_ANSWERED;
+			answer->status = (int) status;
+			answer->length = exchange->length;
+			answer->body = palloc(exchange->length + 1);
+			if (exchange->length > 0)
+				memcpy(answer->body, exchange->body, exchange->length);
+			answer->body[exchange->length] = '\0';
+			exchange->keep_engine = true;
+			return;
+
+		case CURLE_OPERATION_TIMEDOUT:
+			answer->outcome = SP_TIMED_OUT;
+			break;
+
+		case CURLE_PEER_FAILED_VERIFICATION:
+		case CURLE_SSL_CACERT_BADFILE:
+		case CURLE_SSL_ISSUER_ERROR:
+			answer->outcome = SP_UNTRUSTED;
+			break;
+
+		default:
+			answer->outcome = exchange->too_large ? SP_TOO_LARGE : SP_FAILED;
+			break;
+	}
+
+	strlcpy(answer->problem,
+			exchange->problem[0] != '\0' ? exchange->problem : curl_easy_strerror(result),
+			sizeof(answer->problem));
+}
+
+/*
+ * How far did the exchange come?  libcurl's times are zero until their phase is
+ * over, but say nothing reliable about the phases after that of the lookup.
+ */
+static SpHttpPhase
+current_phase(const Exchange *exchange)
+{
+	curl_off_t	looked_up = 0;
+	curl_off_t	connected = 0;
+
+	curl_easy_getinfo(exchange->easy, CURLINFO_NAMELOOKUP_TIME_T, &looked_up);
+	curl_easy_getinfo(exchange->easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
+
+	if (exchange->answer_began)
+		return SP_PHASE_READ;
+	if (connected > 0)
+		return SP_PHASE_WAIT;
+	if (exchange->tls_began)
+		return SP_PHASE_TLS;
+	if (looked_up > 0)
+		return SP_PHASE_CONNECT;
+	return SP_PHASE_DNS;
+}
+
+/*
+ * Gives back what the exchange owns, whatever became of it.  Does not throw.
+ */
+static void
+release_exchange(Exchange *exchange)
+{
+	if (exchange->events != NULL)
+		FreeWaitEventSet(exchange->events);
+
+	if (exchange->easy != NULL)
+	{
+		curl_multi_remove_handle(engine.multi, exchange->easy);
+		curl_easy_cleanup(exchange->easy);
+	}
+	if (!exchange->keep_engine)
+		drop_engine();
+
+	/* The key is in one of them. */
+	for (struct curl_slist *header = exchange->headers; header != NULL; header = header->next)
+		explicit_bzero(header->data, strlen(header->data));
+	curl_slist_free_all(exchange->headers);
+
+	free(exchange->body);
+}
+
+static void
+out_of_memory(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OUT_OF_MEMORY),
+			 errmsg("out of memory"),
+			 errdetail("Failed while talking to Stripe.")));
+}
+
+/*
+ * Milliseconds by a clock that nobody sets.  Does not throw.
+ */
+static double
+now_ms(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return INSTR_TIME_GET_MILLISEC(now);
+}
+
+/*
+ * libcurl wants a socket to be watched, differently or no longer.
+ */
+static int
+note_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
+{
+	int			i;
+
+	for (i = 0; i < engine.nsockets; i++)
+	{
+		if (engine.sockets[i].fd == fd)
+			break;
+	}
+
+	engine.sockets_changed = true;
+	if (what == CURL_POLL_REMOVE)
+	{
+		if (i < engine.nsockets)
+			engine.sockets[i] = engine.sockets[--engine.nsockets];
+		return 0;
+	}
+
+	if (i == MAX_SOCKETS)
+		return -1;				/* libcurl gives up, and drive() reports it */
+	if (i == engine.nsockets)
+		engine.nsockets++;
+	engine.sockets[i].fd = fd;
+	engine.sockets[i].directions = what;
+	return 0;
+}
+
+/*
+ * libcurl wants to be called after some milliseconds, or (-1) not at all.
+ */
+static int
+note_timer(CURLM *multi, long timeout, void *arg)
+{
+	engine.timer_armed = timeout >= 0;
+	if (engine.timer_armed)
+		engine.timer_due = now_ms() + timeout;
+	return 0;
+}
+
+/*
+ * The connection stands, and TLS begins on it.
+ */
+static CURLcode
+note_tls(CURL *easy, void *tls_context, void *arg)
+{
+	((Exchange *) arg)->tls_began = true;
+	return CURLE_OK;
+}
+
+/*
+ * One line of the answer's head came in.
+ */
+static size_t
+note_header(char *data, size_t size, size_t nmemb, void *arg)
+{
+	Exchange   *exchange = arg;
+	SpHttpAnswer *answer = exchange->answer;
+	size_t		length = size * nmemb;
+
+	exchange->answer_began = true;
+	keep_value(data, length, "request-id:", answer->request_id, sizeof(answer->request_id));
+	keep_value(data, length, "stripe-should-retry:", answer->should_retry, sizeof(answer->should_retry));
+	keep_value(data, length, "retry-after:", answer->retry_after, sizeof(answer->retry_after));
+	return length;
+}
+
+/*
+ * If the header line has this name, which must be lower-case and end in a
+ * colon, keeps its value without the space around it, cut to what fits.
+ */
+static void
+keep_value(const char *line, size_t length, const char *name,
+		   char *value, size_t value_size)
+{
+	size_t		name_length = strlen(name);
+
+	if (length < name_length || pg_strncasecmp(line, name, name_length) != 0)
+		return;
+
+	line += name_length;
+	length -= name_length;
+	while (length > 0 && *line == ' ')
+	{
+		line++;
+		length--;
+	}
+	while (length > 0 && strchr(" \r\n", line[length - 1]) != NULL)
+		length--;
+
+	length = Min(length, value_size - 1);
+	memcpy(value, line, length);
+	value[length] = '\0';
+}
+
+/*
+ * Some of the answer's body came in.  Taking less than was offered makes
+ * libcurl end the exchange.
+ */
+static size_t
+note_body(char *data, size_t size, size_t nmemb, void *arg)
+{
+	Exchange   *exchange = arg;
+	size_t		length = size * nmemb;
+
+	if (length > SP_MAX_ANSWER_SIZE - exchange->length)
+	{
+		exchange->too_large = true;
+		return 0;
+	}
+
+	if (length > exchange->capacity - exchange->length)
+	{
+		size_t		capacity = Max(exchange->capacity * 2, exchange->length + length);
+		char	   *body = realloc(exchange->body, capacity);
+
+		if (body == NULL)
+		{
+			exchange->out_of_memory = true;
+			return 0;
+		}
+		exchange->body = body;
+		exchange->capacity = capacity;
+	}
+
+	memcpy(exchange->body + exchange->length, data, length);
+	exchange->length += length;
+	return length;
+}

@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * stripe_portal.c
+ *	  Module entry: a table of contents, nothing more.
+ *
+ * The library needs no preloading; it is loaded by the first call of one of
+ * its functions, and defines its settings then.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/guc.h"
+
+#include "compat.h"
+#include "stripe_portal.h"
+
+#ifdef PG_MODULE_MAGIC_EXT
+PG_MODULE_MAGIC_EXT(.name = "stripe_portal",.version = SP_VERSION);
+#else
+PG_MODULE_MAGIC;
+#endif
+
+extern void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	sp_stripe_init();
+	sp_webhook_init();
+	sp_portal_init();
+
+	MarkGUCPrefixReserved("stripe_portal");
+}

@@ -1,0 +1,219 @@
+/*-------------------------------------------------------------------------
+ *
+ * event.c
+ *	  Reading an event out of a signed body.
+ *
+ * Nothing here raises for the body's sake: it was signed by Stripe, so it is
+ * kept whatever it is, with a word on what is wrong with it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "common/sha2.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/numeric.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "stripe/json.h"
+#include "webhook/webhook.h"
+
+/* Stripe's own limit for ids. */
+#define MAX_ID_LEN	255
+
+static Jsonb *read_jsonb(const char *payload, size_t payload_len, char **problem);
+static char *name_body(const char *payload, size_t payload_len);
+static char *replace_nul_escapes(const char *json);
+static bool read_unix_time(JsonbContainer *object, const char *key, TimestampTz *result);
+static bool read_iso_time(JsonbContainer *object, const char *key, TimestampTz *result);
+
+/*
+ * Read the event in a body.  The result and all it points to are palloc'd in
+ * the current context.
+ */
+SpEvent *
+sp_webhook_read_event(const char *payload, size_t payload_len)
+{
+	SpEvent    *event = palloc0(sizeof(SpEvent));
+	JsonbContainer *root;
+	JsonbContainer *object;
+	JsonbValue *livemode;
+	char	   *id;
+
+	event->account = "";
+	event->jsonb = read_jsonb(payload, payload_len, &event->problem);
+	root = event->jsonb ? &event->jsonb->root : NULL;
+	id = sp_stripe_json_text(root, "id");
+	livemode = sp_stripe_json_get(root, "livemode");
+	if (id == NULL || *id == '\0' || strlen(id) > MAX_ID_LEN ||
+		livemode == NULL || livemode->type != jbvBool)
+	{
+		if (event->jsonb != NULL)
+			event->problem = "the body is not an event: it has no usable \"id\" and \"livemode\"";
+		event->unreadable = true;
+		event->id = name_body(payload, payload_len);
+		return event;
+	}
+	event->id = id;
+	event->livemode = livemode->val.boolean;
+	event->type = sp_stripe_json_text(root, "type");
+	event->api_version = sp_stripe_json_text(root, "api_version");
+	event->thin = sp_stripe_json_text(root, "object") != NULL &&
+		strcmp(sp_stripe_json_text(root, "object"), "v2.core.event") == 0;
+
+	if (event->thin)
+	{
+		/* An event of API v2 names its object and the account, no more. */
+		char	   *context = sp_stripe_json_text(root, "context");
+
+		if (context != NULL)
+			event->account = context;
+		event->has_created = read_iso_time(root, "created", &event->created);
+		event->object_id = sp_stripe_json_text(sp_stripe_json_object(root, "related_object"), "id");
+		return event;
+	}
+
+	if (sp_stripe_json_text(root, "account") != NULL)
+		event->account = sp_stripe_json_text(root, "account");
+	event->has_created = read_unix_time(root, "created", &event->created);
+	object = sp_stripe_json_object(sp_stripe_json_object(root, "data"), "object");
+	event->object_id = sp_stripe_json_text(object, "id");
+
+	if (event->type == NULL)
+		event->problem = "the event has no \"type\"";
+	else if (!event->has_created)
+		event->problem = "the event has no usable \"created\"";
+	else if (object == NULL)
+		event->problem = "the event has no \"data.object\"";
+	return event;
+}
+
+/*
+ * The body as jsonb in the server's encoding, or NULL and what the problem is.
+ *
+ * jsonb_in raises; a subtransaction is the only clean way to go on after it.
+ * The one thing that is repaired is the escape \u0000, which JSON allows and
+ * jsonb can not hold: it is read as U+FFFD.  The stored payload keeps it.
+ */
+static Jsonb *
+read_jsonb(const char *payload, size_t payload_len, char **problem)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	Jsonb	   *volatile result = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		char	   *json = pnstrdup(payload, payload_len);
+
+		if (strlen(json) != payload_len)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNTRANSLATABLE_CHARACTER),
+					 errmsg("the body has a NUL byte")));
+		pg_verify_mbstr(PG_UTF8, json, payload_len, false);
+		json = pg_any_to_server(json, payload_len, PG_UTF8);
+		if (strstr(json, "\\u0000") != NULL)
+			json = replace_nul_escapes(json);
+		result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json)));
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		sp_webhook_rethrow_if_passing(error);
+		*problem = psprintf("the body could not be read: %s", error->message);
+		result = NULL;
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return result;
+}
+
+/*
+ * An id for a body that has none: body_ and its SHA-256 in hex.
+ */
+static char *
+name_body(const char *payload, size_t payload_len)
+{
+	bytea	   *hash;
+	char		hex[2 * PG_SHA256_DIGEST_LENGTH];
+
+	hash = DatumGetByteaPP(DirectFunctionCall1(sha256_bytea,
+											   PointerGetDatum(cstring_to_text_with_len(payload, payload_len))));
+	hex_encode(VARDATA_ANY(hash), VARSIZE_ANY_EXHDR(hash), hex);
+	return psprintf("body_%.*s", (int) sizeof(hex), hex);
+}
+
+/*
+ * A copy of the JSON text with every escape \u0000 turned into \ufffd.  An
+ * escaped backslash that happens to stand before "u0000" is left alone.
+ */
+static char *
+replace_nul_escapes(const char *json)
+{
+	char	   *copy = pstrdup(json);
+
+	for (char *p = copy; *p != '\0'; p++)
+	{
+		if (*p != '\\' || p[1] == '\0')
+			continue;
+		if (strncmp(p + 1, "u0000", 5) == 0)
+			memcpy(p + 2, "fffd", 4);
+		p++;
+	}
+	return copy;
+}
+
+/*
+ * A member with unix seconds, as number or string; false if it is not usable.
+ */
+static bool
+read_unix_time(JsonbContainer *object, const char *key, TimestampTz *result)
+{
+	char	   *value = sp_stripe_json_text(object, key);
+
+	if (value == NULL || *value == '\0' || strlen(value) > 11 ||
+		strspn(value, "0123456789") != strlen(value))
+		return false;
+	*result = time_t_to_timestamptz((pg_time_t) strtoll(value, NULL, 10));
+	return true;
+}
+
+/*
+ * A member with a time in ISO 8601, UTC: 2026-11-10T12:00:00.000Z.  Read by
+ * hand, because timestamptz_in raises and depends on settings.
+ */
+static bool
+read_iso_time(JsonbContainer *object, const char *key, TimestampTz *result)
+{
+	char	   *value = sp_stripe_json_text(object, key);
+	struct pg_tm tm = {0};
+	int			chars = 0;
+
+	if (value == NULL ||
+		sscanf(value, "%4d-%2d-%2dT%2d:%2d:%2d%n",
+			   &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
+			   &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &chars) != 6 ||
+		chars != 19 || (value[chars] != 'Z' && value[chars] != '.') ||
+		value[strlen(value) - 1] != 'Z' ||
+		!IS_VALID_JULIAN(tm.tm_year, tm.tm_mon, tm.tm_mday) ||
+		tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31)
+		return false;
+	return tm2timestamp(&tm, 0, NULL, result) == 0;
+}

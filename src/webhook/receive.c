@@ -1,0 +1,411 @@
+/*-------------------------------------------------------------------------
+ *
+ * receive.c
+ *	  A webhook delivery, from the request body to the row that says what
+ *	  became of it.
+ *
+ * Applying the event, storing it and calling the handlers happen in one
+ * subtransaction, in that order: whoever looks at the event's row, in a
+ * trigger or a handler, sees it finished and the state that it led to.  The
+ * row's key decides whether the event is new; a second delivery at the same
+ * moment waits there for the first, and then undoes what it did.
+ *
+ * If something fails, the subtransaction is undone and the event is stored as
+ * failed.  A handler's failure must not hide what is true at Stripe, so then
+ * the state is written once more, without the handlers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "query.h"
+#include "stripe/request.h"
+#include "stripe_portal.h"
+#include "webhook/webhook.h"
+
+PG_FUNCTION_INFO_V1(stripe_receive_webhook_text);
+PG_FUNCTION_INFO_V1(stripe_receive_webhook_bytea);
+PG_FUNCTION_INFO_V1(stripe_replay);
+
+/* One event on its way into the ledger. */
+typedef struct Delivery
+{
+	SpEvent    *event;
+	const char *payload;		/* as signed, UTF-8 */
+	size_t		payload_len;
+	TimestampTz received_at;
+	bool		replay;			/* it is in the ledger, update its row */
+	MemoryContext context;		/* outlives SPI, for the answer */
+
+	/* what became of it */
+	const char *outcome;
+	const char *error;
+	bool		handlers_failed;
+} Delivery;
+
+static SpQuery find_event = {
+	.sql = "SELECT status, error FROM stripe_portal.event"
+	" WHERE id = $1 AND livemode = $2 AND account = $3",
+	.expected = SPI_OK_SELECT,
+	.types = {TEXTOID, BOOLOID, TEXTOID}
+};
+
+static SpQuery lock_event = {
+	.sql = "SELECT status, error, coalesce(body, convert_to(payload::text, 'UTF8')), received_at"
+	" FROM stripe_portal.event"
+	" WHERE id = $1 AND livemode = $2 AND account = $3 FOR UPDATE",
+	.expected = SPI_OK_SELECT,
+	.types = {TEXTOID, BOOLOID, TEXTOID}
+};
+
+static SpQuery apply_event = {
+	.sql = "SELECT stripe_portal.apply_event($1)",
+	.expected = SPI_OK_SELECT,
+	.types = {JSONBOID}
+};
+
+static SpQuery insert_event = {
+	.sql = "INSERT INTO stripe_portal.event (id, livemode, account, type, created, api_version,"
+	" object_id, payload, body, status, error, received_at)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+	" ON CONFLICT (id, livemode, account) DO NOTHING",
+	.expected = SPI_OK_INSERT,
+	.types = {TEXTOID, BOOLOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID,
+	TEXTOID, JSONOID, BYTEAOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+};
+
+static SpQuery update_event = {
+	.sql = "UPDATE stripe_portal.event SET status = $4, error = $5, attempts = attempts + 1"
+	" WHERE id = $1 AND livemode = $2 AND account = $3",
+	.expected = SPI_OK_UPDATE,
+	.types = {TEXTOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID}
+};
+
+static Datum receive_call(const char *payload, size_t payload_len, FunctionCallInfo fcinfo);
+static void process(Delivery *delivery);
+static bool attempt(Delivery *delivery, const char *failure);
+static bool store(Delivery *delivery, const char *status, const char *error);
+static void key_values(const SpEvent *event, Datum *values);
+static Datum text_or_null(const char *string, bool *isnull);
+
+/*
+ * stripe_receive_webhook(payload text, sig text, received_at timestamptz)
+ * returns (event text, type text, outcome text, error text)
+ */
+Datum
+stripe_receive_webhook_text(PG_FUNCTION_ARGS)
+{
+	const char *payload = "";
+	size_t		len = 0;
+
+	if (!PG_ARGISNULL(0))
+		payload = sp_webhook_signed_bytes(PG_GETARG_TEXT_PP(0), &len);
+	return receive_call(payload, len, fcinfo);
+}
+
+/*
+ * stripe_receive_webhook(payload bytea, sig text, received_at timestamptz)
+ * returns (event text, type text, outcome text, error text)
+ */
+Datum
+stripe_receive_webhook_bytea(PG_FUNCTION_ARGS)
+{
+	bytea	   *payload;
+
+	if (PG_ARGISNULL(0))
+		return receive_call("", 0, fcinfo);
+	payload = PG_GETARG_BYTEA_PP(0);
+	return receive_call(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), fcinfo);
+}
+
+/*
+ * What both forms have in common.
+ */
+static Datum
+receive_call(const char *payload, size_t payload_len, FunctionCallInfo fcinfo)
+{
+	Delivery	delivery = {0};
+	SpSignature signature;
+	TupleDesc	tupdesc;
+	Datum		values[4];
+	bool		isnull[4];
+
+	PreventCommandIfReadOnly("stripe_receive_webhook()");
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	delivery.context = CurrentMemoryContext;
+	delivery.received_at = PG_ARGISNULL(2) ? GetCurrentTimestamp() : PG_GETARG_TIMESTAMPTZ(2);
+	signature = sp_webhook_verify(payload, payload_len,
+								  PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1),
+								  delivery.received_at);
+	if (signature != SP_SIGNATURE_GOOD)
+		sp_webhook_refuse(signature);
+
+	/* From here on, nothing about the event may raise. */
+	delivery.payload = payload;
+	delivery.payload_len = payload_len;
+	delivery.event = sp_webhook_read_event(payload, payload_len);
+
+	SPI_connect();
+	key_values(delivery.event, values);
+	if (sp_query_run(&find_event, values, NULL, InvalidSnapshot) > 0)
+		delivery.outcome = "duplicate";
+	else
+		process(&delivery);
+
+	SPI_finish();
+
+	values[0] = text_or_null(delivery.event->id, &isnull[0]);
+	values[1] = text_or_null(delivery.event->type, &isnull[1]);
+	values[2] = text_or_null(delivery.outcome, &isnull[2]);
+	values[3] = text_or_null(delivery.error, &isnull[3]);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, isnull));
+}
+
+/*
+ * stripe_replay(event text, livemode boolean, account text)
+ * returns (outcome text, error text)
+ */
+Datum
+stripe_replay(PG_FUNCTION_ARGS)
+{
+	Delivery	delivery = {0};
+	SpEvent		key = {0};
+	TupleDesc	tupdesc;
+	Datum		values[3];
+	bool		isnull[2];
+	bool		null;
+	char	   *status;
+	bytea	   *payload;
+
+	PreventCommandIfReadOnly("stripe_replay()");
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	delivery.context = CurrentMemoryContext;
+	key.id = PG_ARGISNULL(0) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	key.livemode = PG_ARGISNULL(1) ? sp_stripe_livemode() : PG_GETARG_BOOL(1);
+	key.account = PG_ARGISNULL(2) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(2));
+
+	SPI_connect();
+	key_values(&key, values);
+	if (sp_query_run(&lock_event, values, NULL, InvalidSnapshot) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("event \"%s\" is not in the ledger", key.id),
+				 errdetail("It was looked for in %s mode.", key.livemode ? "live" : "test")));
+
+	status = sp_query_text(1);
+	payload = DatumGetByteaPP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &null));
+	delivery.payload = VARDATA_ANY(payload);
+	delivery.payload_len = VARSIZE_ANY_EXHDR(payload);
+	delivery.replay = true;
+	delivery.event = sp_webhook_read_event(delivery.payload, delivery.payload_len);
+
+	if (strcmp(status, "applied") == 0)
+	{
+		/* Its handlers were called; the state takes it as often as you like. */
+		values[0] = JsonbPGetDatum(delivery.event->jsonb);
+		sp_query_run(&apply_event, values, NULL, InvalidSnapshot);
+		delivery.outcome = "applied";
+	}
+	else
+		process(&delivery);
+
+	SPI_finish();
+
+	values[0] = text_or_null(delivery.outcome, &isnull[0]);
+	values[1] = text_or_null(delivery.error, &isnull[1]);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, isnull));
+}
+
+/*
+ * Apply, store and handle an event, and say in delivery what became of it.
+ */
+static void
+process(Delivery *delivery)
+{
+	SpEvent    *event = delivery->event;
+
+	if (event->problem != NULL)
+		delivery->error = event->problem;
+	else if (!event->thin)
+	{
+		if (attempt(delivery, NULL))
+			return;
+		if (delivery->handlers_failed && attempt(delivery, delivery->error))
+			return;
+	}
+
+	if (store(delivery, delivery->error ? "failed" : "thin", delivery->error))
+		delivery->outcome = delivery->error ? "failed" : "thin";
+	else
+	{
+		delivery->outcome = "duplicate";
+		delivery->error = NULL;
+	}
+}
+
+/*
+ * One try, all or nothing.  failure is NULL, or why the handlers are left out
+ * this time and the event is stored as failed.  False if something raised:
+ * then delivery has the error, and nothing is left of the try.
+ */
+static bool
+attempt(Delivery *delivery, const char *failure)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool in_handlers = false;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		Datum		event = JsonbPGetDatum(delivery->event->jsonb);
+		bool		known_kind;
+		List	   *handlers = NIL;
+		const char *status = "failed";
+		bool		isnull;
+
+		sp_query_run(&apply_event, &event, NULL, InvalidSnapshot);
+		known_kind = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+												1, &isnull));
+		if (failure == NULL)
+		{
+			handlers = sp_webhook_find_handlers(delivery->event);
+			status = known_kind || handlers != NIL ? "applied" : "ignored";
+		}
+
+		if (store(delivery, status, failure))
+		{
+			in_handlers = true;
+			sp_webhook_call_handlers(handlers, delivery->event);
+			delivery->outcome = status;
+			delivery->error = failure;
+			ReleaseCurrentSubTransaction();
+		}
+		else
+		{
+			delivery->outcome = "duplicate";
+			delivery->error = NULL;
+			RollbackAndReleaseCurrentSubTransaction();
+		}
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(delivery->context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(delivery->context);
+		CurrentResourceOwner = owner;
+		sp_webhook_rethrow_if_passing(error);
+
+		delivery->handlers_failed = in_handlers;
+		delivery->error = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message);
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
+/*
+ * Raise an error again that says nothing about the event: a cancel, a
+ * serialization failure, a full disk.  The caller answers Stripe with a
+ * failure then, and Stripe sends the event again.
+ */
+void
+sp_webhook_rethrow_if_passing(ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK):
+		case ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES):
+		case ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION):
+		case ERRCODE_TO_CATEGORY(ERRCODE_SYSTEM_ERROR):
+			ReThrowError(error);
+	}
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
+}
+
+/*
+ * Write the event's row.  False if it is there already.
+ */
+static bool
+store(Delivery *delivery, const char *status, const char *error)
+{
+	SpEvent    *event = delivery->event;
+	Datum		values[12];
+	bool		isnull[12] = {false};
+
+	key_values(event, values);
+	if (delivery->replay)
+	{
+		values[3] = CStringGetTextDatum(status);
+		values[4] = text_or_null(error, &isnull[4]);
+		return sp_query_run(&update_event, values, isnull, InvalidSnapshot) == 1;
+	}
+
+	values[3] = text_or_null(event->type, &isnull[3]);
+	values[4] = TimestampTzGetDatum(event->created);
+	isnull[4] = !event->has_created;
+	values[5] = text_or_null(event->api_version, &isnull[5]);
+	values[6] = text_or_null(event->object_id, &isnull[6]);
+	isnull[7] = event->unreadable;
+	isnull[8] = !event->unreadable;
+	if (event->unreadable)
+		values[8] = PointerGetDatum(cstring_to_text_with_len(delivery->payload,
+															 delivery->payload_len));
+	else
+	{
+		/* json is text that was checked; reading the event has checked it */
+		char	   *json = pg_any_to_server(pnstrdup(delivery->payload, delivery->payload_len),
+											delivery->payload_len, PG_UTF8);
+
+		values[7] = PointerGetDatum(cstring_to_text(json));
+	}
+	values[9] = CStringGetTextDatum(status);
+	values[10] = text_or_null(error, &isnull[10]);
+	values[11] = TimestampTzGetDatum(delivery->received_at);
+	return sp_query_run(&insert_event, values, isnull, InvalidSnapshot) == 1;
+}
+
+/*
+ * The key of an event's row, as the first three parameters of a statement.
+ */
+static void
+key_values(const SpEvent *event, Datum *values)
+{
+	values[0] = CStringGetTextDatum(event->id);
+	values[1] = BoolGetDatum(event->livemode);
+	values[2] = CStringGetTextDatum(event->account);
+}
+
+static Datum
+text_or_null(const char *string, bool *isnull)
+{
+	*isnull = string == NULL;
+	return string == NULL ? (Datum) 0 : CStringGetTextDatum(string);
+}

@@ -1,0 +1,235 @@
+#!/usr/bin/env bash
+#
+# all.sh
+#     Installs what is missing, builds the extension and runs every test.
+#
+# Usage: test/all.sh [STEP...]
+#     Steps: lint regress isolation tap unit npm; all of them by default.
+#
+# One line per test, the differences of those that fail, and at the end
+# "N passed, N failed".  PG_MAJOR chooses the PostgreSQL version.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. test/lib.sh
+
+steps=("$@")
+if ((${#steps[@]} == 0)); then
+    steps=(lint regress isolation tap unit npm)
+fi
+
+if [[ -z ${SP_WORK:-} ]]; then
+    packages=("${RUN_PACKAGES[@]}" clang libipc-run-perl shellcheck)
+    # Node often comes from elsewhere than Debian, npm included.
+    command -v node >/dev/null || packages+=(nodejs)
+    command -v npm >/dev/null || packages+=(npm)
+    install_packages "${packages[@]}"
+fi
+run_in_copy test/all.sh "$@"
+
+log=$SP_WORK/log
+passed=0
+failed=0
+
+ok() {
+    passed=$((passed + 1))
+    say "ok      $*"
+}
+
+not_ok() {
+    failed=$((failed + 1))
+    say "FAILED  $*"
+}
+
+# Run COMMAND... with its output in a log, for at most five minutes.
+logged() {
+    local name=$1
+    shift
+    timeout --foreground -k 10 300 "$@" >"$log/$name.log" 2>&1
+}
+
+# Show the end of a file that explains a failure, indented.
+show() {
+    if [[ -s $1 ]]; then
+        tail -n "${2:-60}" "$1" | sed 's/^/        /'
+    fi
+}
+
+# The value of a variable of the Makefile.
+make_variable() {
+    # shellcheck disable=SC2016  # for make to expand
+    make -s --eval='show-%: ; @echo $($*)' "show-$1"
+}
+
+# Take over the verdicts of a script that prints "ok NAME" or "not ok NAME"
+# for each of its tests, and indented lines to explain.
+collect() {
+    local name=$1 line status=0 seen=0
+    shift
+    logged "$name" "$@" || status=$?
+    while IFS= read -r line; do
+        case $line in
+            "ok "*) ok "$name: ${line#ok }"; seen=1 ;;
+            "not ok "*) not_ok "$name: ${line#not ok }"; seen=1; status=0 ;;
+            *) say "        $line" ;;
+        esac
+    done <"$log/$name.log"
+    if ((status != 0 || seen == 0)); then
+        not_ok "$name: exit status $status"
+    fi
+}
+
+# One step of building; its status is the verdict.
+# built NAME COMMAND...
+built() {
+    local name=$1
+    shift
+    if logged "$name" "$@"; then
+        ok "build: $name"
+    else
+        not_ok "build: $name"
+        show "$log/$name.log"
+        return 1
+    fi
+}
+
+# Build with both compilers, neither of which may warn; gcc's product, the
+# last one, is installed.
+build() {
+    # PostgreSQL was configured for gcc: its flags and one attribute in its
+    # headers are unknown to clang, which is no fault of ours.
+    local strict='-Wall -Wextra -Werror' quirks='-Wno-unknown-warning-option
+        -Wno-ignored-optimization-argument -Wno-ignored-attributes'
+
+    private_server "$SP_WORK/pg"
+    built clang make CC=clang COPT="$strict ${quirks//$'\n'/ }" || true
+    make -s clean
+    built gcc make CC=gcc COPT="$strict" && built install make install
+}
+
+# What pg_regress or pg_isolation_regress says of each of its tests.
+# regress_verdicts NAME STATUS DIFFS TEST...
+regress_verdicts() {
+    local name=$1 status=$2 diffs=$3 test bad=0
+    shift 3
+    for test in "$@"; do
+        # The first form is that of PostgreSQL 15, the second of later ones.
+        if grep -Eq "^(test)? +$test +\.\.\. ok |^ok [0-9]+ +[-+] $test " "$log/$name.log"; then
+            ok "$name: $test"
+        else
+            not_ok "$name: $test"
+            bad=1
+        fi
+    done
+    if ((status != 0 && bad == 0)); then
+        not_ok "$name: exit status $status"
+    fi
+    if ((status != 0 || bad)); then
+        if [[ -s $diffs ]]; then
+            cp "$diffs" "$log/$name.diffs"
+            show "$diffs" 400
+        else
+            show "$log/$name.log"
+        fi
+    fi
+    if (($# == 0)); then
+        not_ok "$name: no test found"
+    fi
+}
+
+# A server that crashed or leaked during a test run says so in its log.
+check_server_log() {
+    local name=$1 file=$2
+    cp "$file" "$log/$name-server.log"
+    if grep -En 'PANIC|TRAP|terminated by signal|leak:|still referenced|sk_(test|live)_stand_in' \
+        "$file" >"$log/$name-server.bad"; then
+        not_ok "$name: the server log shows no crash, no leak and no key"
+        show "$log/$name-server.bad"
+    else
+        ok "$name: the server log shows no crash, no leak and no key"
+    fi
+}
+
+step_lint() {
+    collect lint test/lint
+}
+
+step_regress() {
+    local tests status=0
+    read -ra tests <<<"$(make_variable REGRESS)"
+    logged regress make installcheck ISOLATION= TAP_TESTS= || status=$?
+    regress_verdicts regress "$status" regression.diffs "${tests[@]}"
+    check_server_log regress log/postmaster.log
+}
+
+step_isolation() {
+    local tests status=0
+    read -ra tests <<<"$(make_variable ISOLATION)"
+    PGISOLATIONTIMEOUT=60 logged isolation make installcheck REGRESS= TAP_TESTS= || status=$?
+    regress_verdicts isolation "$status" output_iso/regression.diffs "${tests[@]}"
+    check_server_log isolation output_iso/log/postmaster.log
+}
+
+# One run per file, so that each has a log of its own.  A test that skips
+# itself proves nothing and is a failure here.
+step_tap() {
+    local file name
+    for file in test/t/*.pl; do
+        if [[ ! -e $file ]]; then
+            not_ok "tap: no test found"
+            break
+        fi
+        name=$(basename "$file" .pl)
+        if logged "tap-$name" make installcheck REGRESS= ISOLATION= PROVE_TESTS="$file" PROVE_FLAGS=--verbose &&
+            ! grep -Eiq '# skip|\.\. skipped' "$log/tap-$name.log"; then
+            ok "tap: $name ($(grep -c '^ok [0-9]' "$log/tap-$name.log") checks)"
+        else
+            not_ok "tap: $name"
+            grep -E '^not ok|# skip|^#' "$log/tap-$name.log" | tail -n 60 | sed 's/^/        /' || true
+            mkdir -p "$log/tap-$name"
+            cp tmp_check/log/* "$log/tap-$name" || true
+        fi
+    done
+}
+
+step_unit() {
+    local status=0 total bad
+    logged unit python3 test/stand_in_test.py || status=$?
+    # unittest ends in "Ran N tests in ..." and "FAILED (failures=1, errors=2)".
+    total=$(sed -n 's/^Ran \([0-9]*\) tests\? in .*/\1/p' "$log/unit.log")
+    bad=$(sed -n 's/^FAILED (\(.*\))$/\1/p' "$log/unit.log" | tr -cs '0-9' ' ')
+    # shellcheck disable=SC2086  # a list of numbers
+    bad=$(($(printf '%s + ' $bad)0))
+    if ((status == 0 && ${total:-0} > 0)); then
+        passed=$((passed + total))
+        say "ok      unit: $total tests of the stand-in"
+    else
+        passed=$((passed + ${total:-0} - bad))
+        failed=$((failed + (bad ? bad : 1)))
+        say "FAILED  unit: $bad of ${total:-0} tests of the stand-in"
+        show "$log/unit.log"
+    fi
+}
+
+step_npm() {
+    start_server "$SP_WORK/npm-server"
+    collect npm python3 test/npm/check.py "$SP_WORK/npm"
+}
+
+build || steps=()           # there is nothing to test then
+for step in "${steps[@]}"; do
+    case $step in
+        lint) step_lint ;;
+        regress) step_regress ;;
+        isolation) step_isolation ;;
+        tap) step_tap ;;
+        unit) step_unit ;;
+        npm) step_npm ;;
+        *) not_ok "$step: no such step" ;;
+    esac
+done
+
+say "$passed passed, $failed failed"
+if ((failed > 0 || passed == 0)); then
+    exit 1
+fi

@@ -1,0 +1,261 @@
+"""What each call of the API takes.  schema.py explains the notation."""
+
+from __future__ import annotations
+
+
+def words(text: str) -> tuple:
+    return tuple(text.split())
+
+
+EXPAND = {'expand': ['string']}
+PAGE = {'limit': 'integer', 'starting_after': 'string', 'ending_before': 'string', **EXPAND}
+
+FEEDBACK = words('customer_service low_quality missing_features other switched_service too_complex '
+                 'too_expensive unused')
+PRORATION = words('always_invoice create_prorations none')
+
+ADDRESS = {'city~': 'string', 'country~': 'string', 'line1~': 'string', 'line2~': 'string',
+           'postal_code~': 'string', 'state~': 'string'}
+
+# Customers, the catalogue and coupons -------------------------------------
+
+CUSTOMER = {
+    'address~': ADDRESS,
+    'balance': 'integer',
+    'description~': 'string',
+    'email~': 'email',
+    'invoice_settings': {'default_payment_method~': 'string', 'footer~': 'string'},
+    'metadata~': 'metadata',
+    'name~': 'string',
+    'phone~': 'string',
+    'preferred_locales': ['string'],
+    'shipping~': {'address*': ADDRESS, 'name*': 'string', 'phone~': 'string'},
+    'tax_exempt~': words('exempt none reverse'),
+    **EXPAND,
+}
+CUSTOMER_LIST = {'created': 'range', 'email': 'string', **PAGE}
+
+PRODUCT = {
+    'active': 'boolean',
+    'description~': 'string',
+    'metadata~': 'metadata',
+    'statement_descriptor': 'string',
+    'unit_label~': 'string',
+    'url~': 'url',
+    **EXPAND,
+}
+PRODUCT_CREATE = {'id': 'string', 'name*': 'string', **PRODUCT}
+PRODUCT_UPDATE = {'name': 'string', 'default_price': 'string', **PRODUCT}
+PRODUCT_LIST = {'active': 'boolean', 'created': 'range', 'ids': ['string'], **PAGE}
+
+PRICE = {
+    'active': 'boolean',
+    'lookup_key~': 'string',
+    'metadata~': 'metadata',
+    'nickname~': 'string',
+    'tax_behavior': words('exclusive inclusive unspecified'),
+    **EXPAND,
+}
+PRICE_CREATE = {
+    'currency*': 'currency',
+    'product*': 'string',
+    'recurring': {
+        'interval*': words('day month week year'),
+        'interval_count': 'integer',
+        'usage_type': words('licensed metered'),
+    },
+    'unit_amount': 'integer',
+    'unit_amount_decimal': 'number',
+    **PRICE,
+}
+PRICE_LIST = {'active': 'boolean', 'created': 'range', 'currency': 'currency', 'lookup_keys': ['string'],
+              'product': 'string', 'type': words('one_time recurring'), **PAGE}
+
+COUPON_CREATE = {
+    'amount_off': 'integer',
+    'applies_to': {'products': ['string']},
+    'currency': 'currency',
+    'duration': words('forever once repeating'),
+    'duration_in_months': 'integer',
+    'id': 'string',
+    'max_redemptions': 'integer',
+    'metadata~': 'metadata',
+    'name': 'string',
+    'percent_off': 'number',
+    'redeem_by': 'timestamp',
+    **EXPAND,
+}
+COUPON_UPDATE = {'metadata~': 'metadata', 'name': 'string', **EXPAND}
+COUPON_LIST = {'created': 'range', **PAGE}
+
+# Subscriptions --------------------------------------------------------------
+
+CANCELLATION_DETAILS = {'comment~': 'string', 'feedback~': FEEDBACK, 'feedback_option~': 'string'}
+DISCOUNTS = [{'coupon': 'string', 'discount': 'string'}]
+
+SUBSCRIPTION = {
+    'automatic_tax': {'enabled*': 'boolean'},
+    'cancel_at~': 'timestamp or max_period_end or min_period_end',
+    'cancel_at_period_end': 'boolean',
+    'collection_method': words('charge_automatically send_invoice'),
+    'days_until_due': 'integer',
+    'default_payment_method~': 'string',
+    'description~': 'string',
+    'discounts~': DISCOUNTS,
+    'metadata~': 'metadata',
+    'off_session': 'boolean',
+    'payment_behavior': words('allow_incomplete default_incomplete error_if_incomplete pending_if_incomplete'),
+    'payment_settings': {'save_default_payment_method': words('off on_subscription')},
+    'proration_behavior': PRORATION,
+    'trial_end': 'timestamp or now',
+    'trial_settings': {'end_behavior*': {'missing_payment_method*': words('cancel create_invoice pause')}},
+    **EXPAND,
+}
+SUBSCRIPTION_CREATE = {
+    'billing_mode': {'type*': words('classic flexible')},
+    'currency': 'currency',
+    'customer*': 'string',
+    'items*': [{'metadata~': 'metadata', 'price*': 'string', 'quantity': 'integer'}],
+    'trial_period_days': 'integer',
+    **SUBSCRIPTION,
+}
+SUBSCRIPTION_UPDATE = {
+    'billing_cycle_anchor': {'type*': words('now unchanged')},
+    'cancellation_details': CANCELLATION_DETAILS,
+    'items': [{'deleted': 'boolean', 'id': 'string', 'metadata~': 'metadata', 'price': 'string',
+               'quantity': 'integer'}],
+    'pause_collection~': {'behavior*': words('keep_as_draft mark_uncollectible void'), 'resumes_at': 'timestamp'},
+    'proration_date': 'timestamp',
+    **SUBSCRIPTION,
+}
+SUBSCRIPTION_CANCEL = {'cancellation_details': CANCELLATION_DETAILS, 'invoice_now': 'boolean',
+                       'prorate': 'boolean', **EXPAND}
+STATUSES = words('active canceled incomplete incomplete_expired past_due paused trialing unpaid')
+SUBSCRIPTION_LIST = {
+    'collection_method': words('charge_automatically send_invoice'),
+    'created': 'range',
+    'current_period_end': 'range',
+    'current_period_start': 'range',
+    'customer': 'string',
+    'price': 'string',
+    'status': STATUSES + words('all ended'),
+    **PAGE,
+}
+
+# The customer portal ----------------------------------------------------------
+
+CONFIGURATION = {
+    'business_profile': {
+        'headline~': 'string',
+        'privacy_policy_url-': 'url',
+        'terms_of_service_url-': 'url',
+    },
+    'default_return_url~': 'url',
+    'features+': {
+        'customer_update': {
+            'allowed_updates~': [words('address email name phone shipping tax_id')],
+            'enabled+': 'boolean',
+        },
+        'invoice_history': {'enabled*': 'boolean'},
+        'payment_method_update': {'enabled*': 'boolean', 'payment_method_configuration~': 'string'},
+        'subscription_cancel': {
+            'cancellation_reason': {
+                'enabled*': 'boolean',
+                'feedback_options~': ['string'],
+                'options': [FEEDBACK],
+            },
+            'enabled+': 'boolean',
+            'mode': words('at_period_end immediately'),
+            'proration_behavior': PRORATION,
+        },
+        'subscription_pause': {
+            'duration': {
+                'interval_options~': [{'interval*': words('day month week year'), 'interval_count': 'integer'}],
+                'type*': words('indefinite interval_options'),
+            },
+            'enabled': 'boolean',
+        },
+        'subscription_update': {
+            'billing_cycle_anchor': words('now unchanged'),
+            'default_allowed_updates~': [words('price promotion_code quantity')],
+            'enabled+': 'boolean',
+            'products~': [{
+                'adjustable_quantity': {'enabled*': 'boolean', 'maximum': 'integer', 'minimum': 'integer'},
+                'prices*': ['string'],
+                'product*': 'string',
+            }],
+            'proration_behavior': PRORATION,
+            'schedule_at_period_end': {
+                'conditions-': [{'type*': words('decreasing_item_amount shortening_interval')}],
+            },
+            'trial_update_behavior': words('continue_trial end_trial'),
+        },
+    },
+    'login_page': {'enabled*': 'boolean'},
+    'metadata-': 'metadata',
+    'name~': 'string',
+    **EXPAND,
+}
+CONFIGURATION_UPDATE = {'active': 'boolean', **CONFIGURATION}
+CONFIGURATION_LIST = {'active': 'boolean', 'is_default': 'boolean', **PAGE}
+
+LOCALES = words('auto bg cs da de el en en-AU en-CA en-GB en-IE en-IN en-NZ en-SG es es-419 et fi fil fr fr-CA '
+                'hr hu id it ja ko lt lv ms mt nb nl pl pt pt-BR ro ru sk sl sv th tr vi zh zh-HK zh-TW')
+FLOWS = words('customer_update payment_method_update subscription_cancel subscription_pause subscription_update '
+              'subscription_update_confirm')
+
+SESSION = {
+    'after_expiration': {
+        'customer_login': {'expires_at': 'timestamp'},
+        'type*': words('customer_login'),
+    },
+    'configuration': 'string',
+    'customer': 'string',
+    'customer_account': 'string',
+    'flow_data': {
+        'after_completion': {
+            'hosted_confirmation': {'custom_message': 'string'},
+            'redirect': {'return_url*': 'url'},
+            'type*': words('hosted_confirmation portal_homepage redirect'),
+        },
+        'subscription_cancel': {
+            'retention': {'coupon_offer*': {'coupon*': 'string'}, 'type*': words('coupon_offer')},
+            'subscription*': 'string',
+        },
+        'subscription_pause': {'subscription*': 'string'},
+        'subscription_update': {'subscription*': 'string'},
+        'subscription_update_confirm': {
+            'discounts': [{'coupon': 'string', 'promotion_code': 'string'}],
+            'items*': [{'id*': 'string', 'price': 'string', 'quantity': 'integer'}],
+            'subscription*': 'string',
+        },
+        'type*': FLOWS,
+    },
+    'locale': LOCALES,
+    'on_behalf_of': 'string',
+    'return_url': 'url',
+    **EXPAND,
+}
+
+# Webhooks and events ------------------------------------------------------------
+
+WEBHOOK_ENDPOINT_CREATE = {
+    'api_version': 'string',
+    'connect': 'boolean',
+    'description~': 'string',
+    'enabled_events*': ['string'],
+    'metadata~': 'metadata',
+    # Not of Stripe: lets a test choose the signing secret.
+    'secret': 'string',
+    'url*': 'url',
+    **EXPAND,
+}
+WEBHOOK_ENDPOINT_UPDATE = {
+    'description~': 'string',
+    'disabled': 'boolean',
+    'enabled_events': ['string'],
+    'metadata~': 'metadata',
+    'url': 'url',
+    **EXPAND,
+}
+EVENT_LIST = {'created': 'range', 'delivery_success': 'boolean', 'type': 'string', 'types': ['string'], **PAGE}
