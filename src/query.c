@@ -13,14 +13,12 @@
  * Run a statement; the caller is connected to SPI.
  *
  * isnull may be NULL where no value is null.  snapshot is InvalidSnapshot for
- * the usual one, which for a SELECT is the caller's query's: a STABLE function
- * has to see what its query sees.  Returns the number of rows, which are in
- * SPI_tuptable for a SELECT.
+ * the usual one: the caller's for a read-only query, else a new one.  Returns
+ * the number of rows, which are in SPI_tuptable if the statement returns any.
  */
 uint64
 sp_query_run(SpQuery *query, Datum *values, const bool *isnull, Snapshot snapshot)
 {
-	bool		read_only = query->expected == SPI_OK_SELECT;
 	char		nulls[SP_QUERY_MAX_ARGS];
 	int			nargs = 0;
 	int			result;
@@ -42,7 +40,7 @@ sp_query_run(SpQuery *query, Datum *values, const bool *isnull, Snapshot snapsho
 	}
 
 	result = SPI_execute_snapshot(query->plan, values, nulls, snapshot, InvalidSnapshot,
-								  read_only, true, 0);
+								  query->read_only, true, 0);
 	if (result != query->expected)
 		elog(ERROR, "unexpected result of \"%s\": %s",
 			 query->sql, SPI_result_code_string(result));

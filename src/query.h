@@ -14,14 +14,15 @@
 #define SP_QUERY_MAX_ARGS 16
 
 /*
- * Define one as a static variable: .sql, with every name qualified, and
- * .types, ended by InvalidOid.  What the statement does, read or write, is
- * told by its first result code, expected.
+ * Define one as a static variable: .sql, with every name qualified, .types,
+ * ended by InvalidOid, and .expected, the SPI code of its success.  A SELECT
+ * that has to see what its caller's query sees, and no more, is .read_only.
  */
 typedef struct SpQuery
 {
 	const char *sql;
 	int			expected;
+	bool		read_only;
 	Oid			types[SP_QUERY_MAX_ARGS];
 	SPIPlanPtr	plan;
 } SpQuery;

@@ -229,7 +229,7 @@ for step in "${steps[@]}"; do
     esac
 done
 
-say "$passed passed, $failed failed"
+say "$passed passed, $failed failed" >"$SP_WORK/summary"
 if ((failed > 0 || passed == 0)); then
     exit 1
 fi

@@ -89,8 +89,8 @@ copy_checkout() {
 #     PostgreSQL accepts, and exits with its status; inside the copy (SP_WORK
 #     is set there) it returns at once.  Afterwards, or when interrupted,
 #     servers are stopped and the copy is removed; after a failure the logs
-#     are kept.  A script that leaves the file "keep" in SP_WORK takes care of
-#     all that itself.
+#     are kept.  What the script leaves in SP_WORK/summary comes last of all;
+#     if it leaves SP_WORK/keep, it takes care of everything itself.
 run_in_copy() {
     local base=${TMPDIR:-/tmp} as=() child='' interrupted='' status=0
 
@@ -132,9 +132,11 @@ run_in_copy() {
     fi
     stop_servers "$SP_WORK"
     if ((status != 0)) && [[ -z $interrupted && -n $(ls -A "$SP_WORK/log") ]]; then
-        trap - EXIT
-        find "$SP_WORK" -mindepth 1 -maxdepth 1 ! -name log -exec rm -rf {} +
         say "logs: $SP_WORK/log"
+        trap 'find "$SP_WORK" -mindepth 1 -maxdepth 1 ! -name log -exec rm -rf {} +' EXIT
+    fi
+    if [[ -e $SP_WORK/summary ]]; then
+        cat "$SP_WORK/summary"
     fi
     exit "$status"
 }
@@ -169,7 +171,7 @@ stop_servers() {
         fi
     done < <(find "$1" -name postmaster.pid 2>/dev/null)
     for pid in "${pids[@]}"; do
-        timeout 20 tail --pid="$pid" -f /dev/null || kill -QUIT "$pid" || true
+        timeout 20 tail -s 0.1 --pid="$pid" -f /dev/null || kill -QUIT "$pid" || true
     done
 }
 
@@ -196,8 +198,8 @@ private_server() {
 #     a socket there, and exports how to reach it.
 start_server() {
     mkdir -m 700 "$1" "$1/socket"
-    initdb -D "$1/data" -U postgres --auth=trust --encoding=UTF8 --no-locale --no-sync >"$1/initdb.log"
-    pg_ctl -D "$1/data" -l "$1/server.log" -w -s \
+    initdb -D "$1/data" -U postgres --auth=trust --encoding=UTF8 --no-locale --no-sync >"$SP_WORK/log/initdb.log"
+    pg_ctl -D "$1/data" -l "$SP_WORK/log/server.log" -w -s \
         -o "-c listen_addresses='' -c unix_socket_directories='$1/socket' -c fsync=off" start
     export PGHOST=$1/socket PGUSER=postgres PGDATABASE=postgres
 }

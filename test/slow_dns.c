@@ -1,7 +1,8 @@
 /*
  * slow_dns.c
- *	  A name server that hangs, for the tests: preloaded into the server, it
- *	  makes the lookup of any name under ".hang.test" take 20 seconds.
+ *	  A bad name server, for the tests.  Preloaded into the database server, it
+ *	  makes the lookup of a name in hang.test take 20 seconds, and that of one
+ *	  in fail.test fail at once.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -19,6 +20,11 @@ getaddrinfo(const char *node, const char *service,
 	lookup_function lookup = (lookup_function) dlsym(RTLD_NEXT, "getaddrinfo");
 
 	if (node != NULL && strstr(node, ".hang.test") != NULL)
+	{
 		sleep(20);
+		return EAI_AGAIN;
+	}
+	if (node != NULL && strstr(node, ".fail.test") != NULL)
+		return EAI_NONAME;
 	return lookup(node, service, hints, result);
 }

@@ -45,6 +45,7 @@ static SpQuery refusal = {
 	"  THEN 'not_active'"
 	" ELSE 'customer_unknown' END",
 	.expected = SPI_OK_SELECT,
+	.read_only = true,
 	.types = {TEXTOID, BOOLOID, TEXTOID, TEXTOID}
 };
 
@@ -54,6 +55,7 @@ static SpQuery holdings = {
 	" FROM stripe_portal.subscription AS s"
 	" WHERE s.customer = $1 AND s.livemode = $2 AND s.account = $3",
 	.expected = SPI_OK_SELECT,
+	.read_only = true,
 	.types = {TEXTOID, BOOLOID, TEXTOID}
 };
 

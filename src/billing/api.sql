@@ -38,23 +38,25 @@ RETURN CASE WHEN value IS NULL OR value = 'null' THEN '[]' ELSE jsonb_build_arra
 COMMENT ON FUNCTION stripe_portal.read_list(jsonb) IS
 'A single value, from before Stripe made a list of it, as a list';
 
-CREATE OR REPLACE FUNCTION stripe_portal.read_items(items jsonb)
+CREATE OR REPLACE FUNCTION stripe_portal.read_items(subscription jsonb)
 RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (
+    -- Until 2025-03-31.basil the subscription had the period, since then each
+    -- item has its own; for a while both are sent, and the items are right.
     SELECT coalesce(jsonb_agg(jsonb_build_object(
                'id', item ->> 'id',
                'price', stripe_portal.read_id(coalesce(item -> 'price', item -> 'plan')),
                'product', stripe_portal.read_id(coalesce(item #> '{price,product}', item #> '{plan,product}')),
-               'quantity', item -> 'quantity',
-               'current_period_start', stripe_portal.read_time(item -> 'current_period_start'),
-               'current_period_end', stripe_portal.read_time(item -> 'current_period_end'))
+               'quantity', (item ->> 'quantity')::bigint,
+               'current_period_start', coalesce(item ->> 'current_period_start', subscription ->> 'current_period_start')::bigint,
+               'current_period_end', coalesce(item ->> 'current_period_end', subscription ->> 'current_period_end')::bigint)
                ORDER BY item ->> 'id'), '[]')
-    FROM jsonb_array_elements(items -> 'data') AS item
+    FROM jsonb_array_elements(subscription #> '{items,data}') AS item
 );
 
 COMMENT ON FUNCTION stripe_portal.read_items(jsonb) IS
-'The items of a subscription, reduced to what the view subscription_item shows';
+'The items of a subscription, reduced to what the view subscription_item shows; times in unix seconds, as Stripe gives them';
 
 -- ---------------------------------------------------------------------------
 -- The order guard
@@ -345,6 +347,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     o CONSTANT jsonb := event #> '{data,object}';
+    items CONSTANT jsonb := stripe_portal.read_items(o);
 BEGIN
     INSERT INTO stripe_portal.subscription AS known (
         id, livemode, account,
@@ -363,15 +366,10 @@ BEGIN
         o ->> 'currency',
         o ->> 'collection_method',
         o #>> '{billing_mode,type}',
-        stripe_portal.read_items(o -> 'items'),
-        -- Until 2025-03-31.basil the subscription had the period, since then
-        -- its items have; both are sent for a while, and the items are right.
-        coalesce((SELECT max(stripe_portal.read_time(item -> 'current_period_start'))
-                  FROM jsonb_array_elements(o #> '{items,data}') AS item),
-                 stripe_portal.read_time(o -> 'current_period_start')),
-        coalesce((SELECT min(stripe_portal.read_time(item -> 'current_period_end'))
-                  FROM jsonb_array_elements(o #> '{items,data}') AS item),
-                 stripe_portal.read_time(o -> 'current_period_end')),
+        items,
+        -- what all items have in common, where their intervals differ
+        (SELECT max(stripe_portal.read_time(item -> 'current_period_start')) FROM jsonb_array_elements(items) AS item),
+        (SELECT min(stripe_portal.read_time(item -> 'current_period_end')) FROM jsonb_array_elements(items) AS item),
         stripe_portal.read_time(o -> 'trial_start'),
         stripe_portal.read_time(o -> 'trial_end'),
         stripe_portal.read_time(o -> 'cancel_at'),
@@ -509,12 +507,12 @@ SELECT item.id,
        item.price,
        item.product,
        item.quantity,
-       item.current_period_start,
-       item.current_period_end
+       stripe_portal.read_time(item.current_period_start) AS current_period_start,
+       stripe_portal.read_time(item.current_period_end) AS current_period_end
 FROM stripe_portal.subscription,
      jsonb_to_recordset(subscription.items) AS item (
          id text, price text, product text, quantity bigint,
-         current_period_start timestamptz, current_period_end timestamptz);
+         current_period_start jsonb, current_period_end jsonb);
 
 COMMENT ON TABLE stripe_portal.customer IS 'Stripe customers, as their latest event left them; deleted ones stay as tombstones';
 COMMENT ON TABLE stripe_portal.product IS 'Stripe products, as their latest event left them; deleted ones stay as tombstones';

@@ -24,12 +24,12 @@ COMMENT ON FUNCTION @extschema@.stripe_portal_open(text, text, text, text, jsonb
 
 CREATE OR REPLACE FUNCTION stripe_portal.session_require_active()
 RETURNS trigger
-LANGUAGE c
+LANGUAGE c SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'session_require_active';
 
 COMMENT ON FUNCTION stripe_portal.session_require_active() IS
-'Holds the rule for stripe_portal.session itself, so that no INSERT goes round it; this is also the second look that stripe_portal_session takes. Rows from before this transaction that a superuser writes are history being restored, and pass';
+'Holds the rule for stripe_portal.session itself, so that no INSERT goes round it; this is also the second look that stripe_portal_session takes. Rows from before this transaction that a superuser inserts are history being restored, and pass';
 
 CREATE OR REPLACE TRIGGER session_require_active
     BEFORE INSERT OR UPDATE OF livemode, account, customer, flow, refused, created ON stripe_portal.session

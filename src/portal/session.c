@@ -259,6 +259,9 @@ check_options(const Wish *wish)
 {
 	static const char *const taken[] = {"customer", "customer_account", "return_url"};
 	JsonbContainer *root;
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue	value;
 
 	if (wish->options == NULL)
 		return;
@@ -267,6 +270,22 @@ check_options(const Wish *wish)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("options must be a JSON object")));
+
+	/* "flow_data[type]" would be the same to Stripe as the hash */
+	iterator = JsonbIteratorInit(root);
+	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
+	{
+		char	   *key;
+
+		if (token != WJB_KEY)
+			continue;
+		key = pnstrdup(value.val.string.val, value.val.string.len);
+		if (*key == '\0' || strspn(key, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(key))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid option name \"%s\"", key),
+					 errhint("Nest options as JSON objects and arrays, with Stripe's plain parameter names.")));
+	}
 
 	for (size_t i = 0; i < lengthof(taken); i++)
 	{
@@ -387,8 +406,8 @@ write_session(const Wish *wish, Session *session)
 /*
  * session_require_active() returns trigger
  *
- * The rule on the ledger itself.  A row from before this transaction, written
- * by a superuser, is history that a dump brings back: who lapsed since then
+ * The rule on the ledger itself.  A row from before this transaction that a
+ * superuser inserts is history that a dump brings back: who lapsed since then
  * had a session all the same.
  */
 Datum
@@ -424,7 +443,10 @@ session_require_active(PG_FUNCTION_ARGS)
 	if (customer.id == NULL || customer.account == NULL || flow == NULL || no_livemode || no_created)
 		return PointerGetDatum(row);
 
-	if (DatumGetTimestampTz(created) < GetCurrentTransactionStartTimestamp() && superuser())
+	/* SECURITY DEFINER makes everybody a superuser here, so ask who it was. */
+	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) &&
+		DatumGetTimestampTz(created) < GetCurrentTransactionStartTimestamp() &&
+		superuser_arg(GetOuterUserId()))
 		return PointerGetDatum(row);
 
 	customer.livemode = DatumGetBool(livemode);

@@ -278,7 +278,9 @@ stripe_error_hint(const SpStripeCall *call, int status, const StripeError *error
 		case ERRCODE_SP_MISSING:
 			if (call->maybe_done && strcmp(call->method, "DELETE") == 0)
 				return "An earlier attempt of this request lost its connection, and may have deleted the object.";
-			return "An object exists in one account and one mode only: check that the API key is for this account, and for live or test mode as the object is.";
+			if (is_word(error->code, "resource_missing"))
+				return "An object exists in one account and one mode only: check that the API key is for this account, and for live or test mode as the object is.";
+			return NULL;
 		case ERRCODE_SP_CONFLICT:
 			if (is_word(error->type, "idempotency_error") && status != 409)
 				return "Use a new idempotency key when a parameter changes.";

@@ -14,15 +14,13 @@
 
 #include "common/pg_prng.h"
 #include "miscadmin.h"
-#include "storage/latch.h"
-#include "utils/timestamp.h"
 
-#include "compat.h"
 #include "stripe_portal.h"
 #include "stripe/answer.h"
 #include "stripe/request.h"
 #include "stripe/settings.h"
 #include "stripe/transport.h"
+#include "stripe/wait.h"
 
 /* Longer than this no Retry-After can make us wait. */
 #define MAX_RETRY_AFTER_S	60
@@ -39,7 +37,6 @@ static const char *require_api_key(void);
 static char *fresh_idempotency_key(void);
 static bool is_worth_retrying(const SpHttpAnswer *answer);
 static long retry_delay_ms(int nretries, const SpHttpAnswer *answer);
-static void wait_before_retry(long delay_ms);
 static void describe_request(void *arg);
 
 /*
@@ -128,7 +125,7 @@ sp_stripe_request(const char *method, const char *path, const char *form,
 			call.maybe_done = true;
 		if (answer.body != NULL)
 			pfree(answer.body);
-		wait_before_retry(retry_delay_ms(call.nattempts, &answer));
+		sp_stripe_sleep(retry_delay_ms(call.nattempts, &answer));
 	}
 	result = sp_stripe_read_answer(&call, &answer);
 
@@ -297,32 +294,6 @@ retry_delay_ms(int nretries, const SpHttpAnswer *answer)
 		retry_after = Min(strtoul(answer->retry_after, NULL, 10), MAX_RETRY_AFTER_S);
 
 	return (long) Max(delay, retry_after * 1000.0);
-}
-
-static void
-wait_before_retry(long delay_ms)
-{
-	static uint32 wait_event = 0;
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay_ms);
-
-	if (wait_event == 0)
-		wait_event = SP_WAIT_EVENT("StripeRetry");
-
-	for (;;)
-	{
-		long		left_ms;
-
-		CHECK_FOR_INTERRUPTS();
-		left_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
-		if (left_ms <= 0)
-			break;
-
-		/* A clock that is set back must not make the wait longer. */
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 Min(left_ms, delay_ms), wait_event);
-		ResetLatch(MyLatch);
-	}
 }
 
 /*

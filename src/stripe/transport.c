@@ -3,10 +3,9 @@
  * transport.c
  *	  One HTTPS exchange, interruptible at any moment.
  *
- * libcurl's multi interface runs the exchange, but the waiting is done here,
- * in a WaitEventSet with the process latch in it, so that a cancel, a
- * statement timeout or a shutdown takes effect at once in every phase, with
- * the server's own words and SQLSTATEs.
+ * libcurl's multi interface runs the exchange, but the waiting is the server's
+ * (wait.c), so that a cancel, a statement timeout or a shutdown takes effect at
+ * once in every phase, with the server's own words and SQLSTATEs.
  *
  * Rules that keep it safe:
  *
@@ -29,14 +28,12 @@
 #include <signal.h>
 
 #include "miscadmin.h"
-#include "portability/instr_time.h"
 #include "storage/fd.h"
-#include "storage/latch.h"
 #include "utils/memutils.h"
 
-#include "compat.h"
 #include "stripe/settings.h"
 #include "stripe/transport.h"
+#include "stripe/wait.h"
 
 #if LIBCURL_VERSION_NUM < 0x074a00
 #error "stripe_portal needs libcurl 7.74 or later"
@@ -48,18 +45,6 @@
  */
 #define KEPT_DESCRIPTORS	3
 
-/* libcurl watches one socket, or two while it tries IPv6 and IPv4 at once. */
-#define MAX_SOCKETS			8
-
-/* Latch and postmaster death come before the sockets. */
-#define MAX_EVENTS			(2 + MAX_SOCKETS)
-
-typedef struct WatchedSocket
-{
-	curl_socket_t fd;
-	int			directions;		/* CURL_POLL_IN, _OUT or _INOUT */
-} WatchedSocket;
-
 /*
  * The multi handle and what its callbacks told.  It must be as long-lived as
  * the handle, since closing a kept connection calls back too.
@@ -70,11 +55,7 @@ static struct
 	int			ndescriptors;	/* accounted for with fd.c */
 	char	   *api_base;		/* what its connections were opened for */
 	char	   *ca_file;
-	WatchedSocket sockets[MAX_SOCKETS];
-	int			nsockets;
-	bool		sockets_changed;
-	bool		timer_armed;
-	double		timer_due;		/* by now_ms() */
+	SpWatch		watch;
 }			engine;
 
 /* What one exchange owns, all of it given back by release_exchange(). */
@@ -82,7 +63,6 @@ typedef struct Exchange
 {
 	CURL	   *easy;
 	struct curl_slist *headers;
-	WaitEventSet *events;
 	char	   *body;			/* malloc'd: the callback must not throw */
 	size_t		length;
 	size_t		capacity;
@@ -109,15 +89,12 @@ static void ensure_engine(void);
 static void drop_engine(void);
 static void start_exchange(Exchange *exchange, const SpHttpRequest *request);
 static void add_header(Exchange *exchange, const char *header);
-static CURLcode drive(Exchange *exchange);
-static void wait_for_events(Exchange *exchange);
-static void watch_sockets(Exchange *exchange);
+static CURLcode drive(void);
 static void advance(curl_socket_t fd, int what);
 static void take_answer(Exchange *exchange, CURLcode result);
 static SpHttpPhase current_phase(const Exchange *exchange);
 static void release_exchange(Exchange *exchange);
 static void out_of_memory(void);
-static double now_ms(void);
 
 /* Callbacks of libcurl's: must not throw. */
 static int	note_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg);
@@ -147,7 +124,7 @@ sp_stripe_exchange(const SpHttpRequest *request, SpHttpAnswer *answer)
 	{
 		ensure_engine();
 		start_exchange(exchange, request);
-		take_answer(exchange, drive(exchange));
+		take_answer(exchange, drive());
 	}
 	PG_FINALLY();
 	{
@@ -287,7 +264,16 @@ start_exchange(Exchange *exchange, const SpHttpRequest *request)
 		SET_OPTION(exchange, CURLOPT_POSTFIELDS, request->body);
 	}
 	else if (strcmp(request->method, "GET") != 0)
+	{
 		SET_OPTION(exchange, CURLOPT_CUSTOMREQUEST, request->method);
+
+		/*
+		 * If a kept connection turns out to be closed, libcurl repeats the
+		 * request without a word.  That is fine for a GET and for a POST with
+		 * its idempotency key, but the second answer to a DELETE may differ.
+		 */
+		SET_OPTION(exchange, CURLOPT_FRESH_CONNECT, 1L);
+	}
 
 	authorization = psprintf("Authorization: Bearer %s", request->key);
 	add_header(exchange, authorization);
@@ -324,11 +310,13 @@ add_header(Exchange *exchange, const char *header)
  * Runs the exchange to its end.
  */
 static CURLcode
-drive(Exchange *exchange)
+drive(void)
 {
 	for (;;)
 	{
+		WaitEvent	ready[SP_MAX_SOCKETS];
 		CURLMsg    *message;
+		int			nready;
 		int			nleft;
 
 		while ((message = curl_multi_info_read(engine.multi, &nleft)) != NULL)
@@ -339,89 +327,18 @@ drive(Exchange *exchange)
 
 		CHECK_FOR_INTERRUPTS();
 
-		if (engine.timer_armed && engine.timer_due <= now_ms())
+		if (sp_stripe_watch_timer_due(&engine.watch))
 		{
-			engine.timer_armed = false;
 			advance(CURL_SOCKET_TIMEOUT, 0);
-		}
-		else
-			wait_for_events(exchange);
-	}
-}
-
-/*
- * Sleeps until the latch is set, a socket is ready or libcurl's timer is due,
- * and tells libcurl about its sockets.
- */
-static void
-wait_for_events(Exchange *exchange)
-{
-	static uint32 wait_event = 0;
-	WaitEvent	occurred[MAX_EVENTS];
-	long		timeout = -1;
-	int			noccurred;
-
-	if (wait_event == 0)
-		wait_event = SP_WAIT_EVENT("StripeRequest");
-
-	if (exchange->events == NULL || engine.sockets_changed)
-		watch_sockets(exchange);
-
-	/* Rounded up, so as not to spin through the last millisecond. */
-	if (engine.timer_armed)
-		timeout = (long) Max(engine.timer_due - now_ms(), 0) + 1;
-
-	noccurred = WaitEventSetWait(exchange->events, timeout,
-								 occurred, lengthof(occurred), wait_event);
-
-	for (int i = 0; i < noccurred; i++)
-	{
-		WaitEvent  *event = &occurred[i];
-		int			what = 0;
-
-		if (event->events & WL_LATCH_SET)
-		{
-			ResetLatch(MyLatch);
 			continue;
 		}
-		if (event->events & WL_SOCKET_READABLE)
-			what |= CURL_CSELECT_IN;
-		if (event->events & WL_SOCKET_WRITEABLE)
-			what |= CURL_CSELECT_OUT;
-		if (what != 0)
-			advance(event->fd, what);
+
+		nready = sp_stripe_watch_wait(&engine.watch, ready);
+		for (int i = 0; i < nready; i++)
+			advance(ready[i].fd,
+					((ready[i].events & WL_SOCKET_READABLE) ? CURL_CSELECT_IN : 0) |
+					((ready[i].events & WL_SOCKET_WRITEABLE) ? CURL_CSELECT_OUT : 0));
 	}
-}
-
-/*
- * Makes a wait event set with the sockets that libcurl watches just now.  A
- * new set each time, because a descriptor that was closed and opened again is
- * no longer in the old one, although its number is.
- */
-static void
-watch_sockets(Exchange *exchange)
-{
-	if (exchange->events != NULL)
-	{
-		FreeWaitEventSet(exchange->events);
-		exchange->events = NULL;
-	}
-
-	exchange->events = sp_create_wait_event_set(MAX_EVENTS);
-	AddWaitEventToSet(exchange->events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-	AddWaitEventToSet(exchange->events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-	for (int i = 0; i < engine.nsockets; i++)
-	{
-		uint32		events = 0;
-
-		if (engine.sockets[i].directions & CURL_POLL_IN)
-			events |= WL_SOCKET_READABLE;
-		if (engine.sockets[i].directions & CURL_POLL_OUT)
-			events |= WL_SOCKET_WRITEABLE;
-		AddWaitEventToSet(exchange->events, events, engine.sockets[i].fd, NULL, NULL);
-	}
-
-	engine.sockets_changed = false;
 }
 
 /*
@@ -529,8 +446,7 @@ current_phase(const Exchange *exchange)
 static void
 release_exchange(Exchange *exchange)
 {
-	if (exchange->events != NULL)
-		FreeWaitEventSet(exchange->events);
+	sp_stripe_watch_end(&engine.watch);
 
 	if (exchange->easy != NULL)
 	{
@@ -558,46 +474,20 @@ out_of_memory(void)
 }
 
 /*
- * Milliseconds by a clock that nobody sets.  Does not throw.
- */
-static double
-now_ms(void)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return INSTR_TIME_GET_MILLISEC(now);
-}
-
-/*
  * libcurl wants a socket to be watched, differently or no longer.
  */
 static int
 note_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 {
-	int			i;
+	uint32		events = 0;
 
-	for (i = 0; i < engine.nsockets; i++)
-	{
-		if (engine.sockets[i].fd == fd)
-			break;
-	}
+	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
+		events |= WL_SOCKET_READABLE;
+	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
+		events |= WL_SOCKET_WRITEABLE;
 
-	engine.sockets_changed = true;
-	if (what == CURL_POLL_REMOVE)
-	{
-		if (i < engine.nsockets)
-			engine.sockets[i] = engine.sockets[--engine.nsockets];
-		return 0;
-	}
-
-	if (i == MAX_SOCKETS)
-		return -1;				/* libcurl gives up, and drive() reports it */
-	if (i == engine.nsockets)
-		engine.nsockets++;
-	engine.sockets[i].fd = fd;
-	engine.sockets[i].directions = what;
-	return 0;
+	/* Of -1 libcurl makes an error, which advance() reports. */
+	return sp_stripe_watch_socket(&engine.watch, fd, events) ? 0 : -1;
 }
 
 /*
@@ -606,9 +496,7 @@ note_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 static int
 note_timer(CURLM *multi, long timeout, void *arg)
 {
-	engine.timer_armed = timeout >= 0;
-	if (engine.timer_armed)
-		engine.timer_due = now_ms() + timeout;
+	sp_stripe_watch_timer(&engine.watch, timeout);
 	return 0;
 }
 

@@ -100,12 +100,9 @@ sp_webhook_call_handlers(List *handlers, const SpEvent *event)
 	key[1] = BoolGetDatum(event->livemode);
 	key[2] = CStringGetTextDatum(event->account);
 
-	/* The row was written by the command before; a new snapshot shows it. */
-	PushActiveSnapshot(GetTransactionSnapshot());
 	if (sp_query_run(&read_event, key, NULL, InvalidSnapshot) != 1)
 		elog(ERROR, "event \"%s\" is not in the ledger", event->id);
 	row = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	PopActiveSnapshot();
 
 	foreach(cell, handlers)
 	{

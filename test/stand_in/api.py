@@ -66,8 +66,9 @@ def authenticate(request: Request) -> Key:
     if key is None:
         raise StripeError(
             'You did not provide an API key. You need to provide your API key in the Authorization header, using '
-            "Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY'). See https://stripe.com/docs/api#authentication "
-            'for details, or we can help at https://support.stripe.com/.', status=401, before_execution=True)
+            "Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY'). See "
+            'https://stripe.com/docs/api#authentication for details, or we can help at '
+            'https://support.stripe.com/.', status=401, before_execution=True)
     if key not in KEYS:
         raise StripeError(f'Invalid API Key provided: {masked(key)}', status=401, before_execution=True)
     return KEYS[key]

@@ -91,7 +91,7 @@ def advance_clock(account: Account, params: dict) -> dict:
 def state(account: Account, params: dict) -> dict:
     """All objects of the account, by kind."""
     return {'object': 'stand_in.state', 'objects': {
-        kind: [render(item) for item in items.values()] for kind, items in account.objects.items()}}
+        kind: [render(item) for item in items.values()] for kind, items in account.objects.items() if items}}
 
 
 @route('POST', CONTROL + 'default_configuration', {'exists*': 'boolean'})

@@ -336,7 +336,7 @@ def visit(account: Account, params: dict) -> dict:
             (update_customer if feature == 'customer_update' else update_payment_method)(account, customer, params)
         else:
             subscription = visited_subscription(account, session, params)
-            VISITS[params['action']](account, subscription, configuration, {'session': session, **params})
+            VISITS[params['action']](account, subscription, configuration, {**params, 'session': session})
     return session
 
 

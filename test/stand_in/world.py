@@ -330,13 +330,15 @@ class World:
 
     @contextmanager
     def undoing(self):
-        """Take back the objects that a call added before it failed."""
+        """Take back the objects that a call added before it failed, and their ids."""
         self.added.clear()
+        counters = self.counters.copy()
         try:
             yield
         except StripeError:
             for objects, object_id in self.added:
                 objects.pop(object_id, None)
+            self.counters = counters
             raise
 
     @contextmanager

@@ -1,0 +1,124 @@
+-- The active-subscriber rule: stripe_is_active, stripe_require_active and the
+-- ledger of portal sessions all ask the same.
+\set VERBOSITY terse
+
+-- One customer for each status, one with several subscriptions, some without.
+INSERT INTO stripe_portal.subscription (id, livemode, customer, status, items, event, event_created)
+SELECT 'sub_' || status, false, 'cus_' || status, status, '[]', 'evt_1', now()
+FROM unnest(ARRAY['active', 'trialing', 'past_due', 'unpaid', 'paused', 'incomplete', 'incomplete_expired', 'canceled', 'a_new_one']) AS status;
+INSERT INTO stripe_portal.subscription (id, livemode, customer, status, items, event, event_created) VALUES
+    ('sub_m1', false, 'cus_many', 'canceled', '[]', 'evt_1', now()),
+    ('sub_m2', false, 'cus_many', 'active', '[]', 'evt_1', now()),
+    ('sub_m3', false, 'cus_many', 'canceled', '[]', 'evt_1', now()),
+    ('sub_l', true, 'cus_live', 'active', '[]', 'evt_1', now()),
+    ('sub_d', false, 'cus_deleted', 'active', '[]', 'evt_1', now());
+INSERT INTO stripe_portal.subscription (id, livemode, account, customer, status, items, event, event_created) VALUES
+    ('sub_a', false, 'acct_1', 'cus_connected', 'active', '[]', 'evt_1', now());
+INSERT INTO stripe_portal.customer (id, livemode, deleted, event, event_created) VALUES
+    ('cus_deleted', false, true, 'evt_1', now()), ('cus_bare', false, false, 'evt_1', now());
+
+-- Every status and flow, by default.
+SELECT s.status, string_agg(r.flow, ' ' ORDER BY r.flow) FILTER (WHERE stripe_is_active('cus_' || s.status, r.flow)) AS may
+FROM stripe_portal.subscription AS s, (SELECT DISTINCT flow FROM stripe_portal.access_rule) AS r
+WHERE s.customer = 'cus_' || s.status
+GROUP BY 1 ORDER BY 1;
+
+SELECT customer, stripe_is_active(customer) AS active
+FROM unnest(ARRAY['cus_many', 'cus_deleted', 'cus_bare', 'cus_nobody', 'cus_connected', 'cus_live', '', NULL]) AS customer;
+SELECT stripe_is_active('cus_connected', account => 'acct_1') AS on_its_account,
+       stripe_is_active('cus_live', livemode => true) AS in_live_mode,
+       stripe_is_active('cus_active', livemode => true) AS test_row_in_live_mode;
+-- the mode is that of the configured key
+SELECT current_setting('stripe_portal.api_key_file') AS test_key \gset
+SET stripe_portal.api_key_file = '';
+SELECT stripe_is_active('cus_live') AS live, stripe_is_active('cus_active') AS test;
+SET stripe_portal.api_key_file = :'test_key';
+SELECT stripe_is_active('cus_active', 'acess');
+
+-- ---------------------------------------------------------------------------
+-- The trigger for your own tables
+CREATE TABLE export (id integer, customer_id text);
+CREATE TRIGGER subscribers_only BEFORE INSERT OR UPDATE ON export
+    FOR EACH ROW EXECUTE FUNCTION stripe_require_active('customer_id');
+INSERT INTO export VALUES (1, 'cus_active'), (2, 'cus_many');
+\set VERBOSITY default
+INSERT INTO export VALUES (3, 'cus_past_due');
+\echo :LAST_ERROR_SQLSTATE
+INSERT INTO export VALUES (3, 'cus_nobody');
+INSERT INTO export VALUES (3, 'cus_bare');
+INSERT INTO export VALUES (3, 'cus_deleted');
+INSERT INTO export VALUES (3, NULL);
+\set VERBOSITY terse
+UPDATE export SET customer_id = 'cus_canceled' WHERE id = 1;
+SELECT * FROM export ORDER BY id;
+
+-- for another flow, and with mistakes
+CREATE TABLE card_link (customer text);
+CREATE TRIGGER payers_only BEFORE INSERT ON card_link
+    FOR EACH ROW EXECUTE FUNCTION stripe_require_active('customer', 'payment_method_update');
+INSERT INTO card_link VALUES ('cus_past_due'), ('cus_unpaid');
+INSERT INTO card_link VALUES ('cus_canceled');
+CREATE TRIGGER mistake BEFORE DELETE ON card_link FOR EACH ROW EXECUTE FUNCTION stripe_require_active('customer');
+DELETE FROM card_link;
+DROP TRIGGER mistake ON card_link;
+CREATE TRIGGER mistake BEFORE UPDATE ON card_link FOR EACH ROW EXECUTE FUNCTION stripe_require_active();
+UPDATE card_link SET customer = 'cus_active';
+DROP TRIGGER mistake ON card_link;
+CREATE TRIGGER mistake BEFORE UPDATE ON card_link FOR EACH ROW EXECUTE FUNCTION stripe_require_active('customr');
+UPDATE card_link SET customer = 'cus_active';
+DROP TABLE card_link;
+
+-- ---------------------------------------------------------------------------
+-- A policy
+ALTER TABLE export ENABLE ROW LEVEL SECURITY;
+CREATE POLICY subscribers ON export USING (stripe_is_active(customer_id));
+CREATE ROLE regress_reader;
+GRANT SELECT ON export TO regress_reader;
+GRANT EXECUTE ON FUNCTION stripe_is_active TO regress_reader;
+UPDATE stripe_portal.subscription SET status = 'canceled' WHERE customer = 'cus_active';
+SET ROLE regress_reader;
+SELECT * FROM export;
+RESET ROLE;
+DROP TABLE export;
+DROP OWNED BY regress_reader;
+DROP ROLE regress_reader;
+
+-- ---------------------------------------------------------------------------
+-- The ledger of sessions keeps the rule against a direct INSERT.
+INSERT INTO stripe_portal.session (livemode, customer, stripe_id) VALUES (false, 'cus_many', 'bps_1');
+INSERT INTO stripe_portal.session (livemode, customer, stripe_id) VALUES (false, 'cus_canceled', 'bps_2');
+INSERT INTO stripe_portal.session (livemode, customer, stripe_id, flow) VALUES (false, 'cus_past_due', 'bps_3', 'payment_method_update');
+INSERT INTO stripe_portal.session (livemode, customer, stripe_id, flow) VALUES (false, 'cus_past_due', 'bps_4', 'subscription_cancel');
+INSERT INTO stripe_portal.session (livemode, customer, stripe_id) VALUES (true, 'cus_many', 'bps_5');
+INSERT INTO stripe_portal.session (livemode, account, customer, stripe_id) VALUES (false, 'acct_9', 'cus_many', 'bps_6');
+INSERT INTO stripe_portal.session (livemode, customer, refused) VALUES (false, 'cus_canceled', 'not_active');
+UPDATE stripe_portal.session SET refused = NULL, stripe_id = 'bps_7' WHERE customer = 'cus_canceled';
+UPDATE stripe_portal.session SET customer = 'cus_canceled' WHERE stripe_id = 'bps_1';
+INSERT INTO stripe_portal.session (livemode, customer) VALUES (false, 'cus_many');
+-- backdating is for a superuser who restores a dump, and for nobody else
+CREATE ROLE regress_writer;
+GRANT USAGE ON SCHEMA stripe_portal TO regress_writer;
+GRANT INSERT ON stripe_portal.session TO regress_writer;
+SET ROLE regress_writer;
+INSERT INTO stripe_portal.session (livemode, customer, stripe_id, created) VALUES (false, 'cus_canceled', 'bps_8', '2020-01-01');
+RESET ROLE;
+INSERT INTO stripe_portal.session (livemode, customer, stripe_id, created) VALUES (false, 'cus_canceled', 'bps_9', '2020-01-01');
+UPDATE stripe_portal.session SET flow = 'access' WHERE stripe_id = 'bps_9';
+DROP OWNED BY regress_writer;
+DROP ROLE regress_writer;
+SELECT stripe_id, customer, flow, refused FROM stripe_portal.session ORDER BY 1;
+
+-- ---------------------------------------------------------------------------
+-- Changing the rule changes every answer at once.
+UPDATE stripe_portal.access_rule SET allowed = true WHERE flow = 'access' AND status = 'past_due';
+SELECT stripe_is_active('cus_past_due') AS grace;
+-- an INSERT of what exists sets it, as a restore does; new statuses can come
+INSERT INTO stripe_portal.access_rule VALUES ('access', 'past_due', false), ('access', 'a_new_one', true);
+SELECT stripe_is_active('cus_past_due') AS no_grace, stripe_is_active('cus_a_new_one') AS new_status;
+SELECT count(*) FROM stripe_portal.access_rule WHERE flow = 'access' AND status = 'past_due';
+DELETE FROM stripe_portal.access_rule WHERE status = 'canceled';
+UPDATE stripe_portal.access_rule SET status = 'x' WHERE status = 'canceled';
+TRUNCATE stripe_portal.access_rule;
+UPDATE stripe_portal.access_rule SET allowed = false WHERE status = 'a_new_one';
+
+TRUNCATE stripe_portal.subscription, stripe_portal.customer, stripe_portal.session;
