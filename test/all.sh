@@ -181,13 +181,13 @@ step_tap() {
         fi
         name=$(basename "$file" .pl)
         if logged "tap-$name" make installcheck REGRESS= ISOLATION= PROVE_TESTS="$file" PROVE_FLAGS=--verbose &&
-            ! grep -Eiq '# skip|\.\. skipped' "$log/tap-$name.log"; then
+            ! grep -Eiq '^ok .*# skip|\.\. skipped' "$log/tap-$name.log"; then
             ok "tap: $name ($(grep -c '^ok [0-9]' "$log/tap-$name.log") checks)"
         else
             not_ok "tap: $name"
-            grep -E '^not ok|# skip|^#' "$log/tap-$name.log" | tail -n 60 | sed 's/^/        /' || true
+            grep -Ei '^not ok|# skip|^#|skipped:' "$log/tap-$name.log" | tail -n 60 | sed 's/^/        /' || true
             mkdir -p "$log/tap-$name"
-            cp tmp_check/log/* "$log/tap-$name" || true
+            cp tmp_check/log/* "$log/tap-$name" 2>/dev/null || true
         fi
     done
 }

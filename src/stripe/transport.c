@@ -16,7 +16,8 @@
  *	 static of this process.  It outlives a call only if that call got an
  *	 answer; after anything else it is dropped with all its connections.
  * - No connection is used for another base or another set of trusted
- *	 certificates than it was opened for.
+ *	 certificates than it was opened for.  libcurl compares them as well, but
+ *	 has had its holes there, and the secret key goes over that connection.
  * - The library is never used in the postmaster, so nothing of this is
  *	 inherited by a fork; a parallel worker opens its own connection.
  *

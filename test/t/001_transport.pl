@@ -210,7 +210,8 @@ SKIP:
 	is($counts, '4500|5500', 'ten thousand calls answered or failed as meant');
 	is($after[0], $before[0], 'no descriptor stays open');
 	is($after[1], $before[1], 'no thread stays behind');
-	cmp_ok($after[2] - $before[2], '<', 2048, 'memory does not grow');
+	# 50 bytes lost per call would show
+	cmp_ok($after[2] - $before[2], '<', 500, 'memory does not grow');
 	note "descriptors $before[0] -> $after[0], threads $before[1] -> $after[1], resident $before[2] kB -> $after[2] kB";
 }
 

@@ -1,0 +1,136 @@
+# What is in the tables across a crash, a dump and restore, and on a standby:
+# nothing is lost, nothing happens twice, and who can not write says so.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $secret_file = PostgreSQL::Test::Utils::tempdir() . '/webhook_secret';
+append_to_file($secret_file, "whsec_ledger\n");
+chmod 0600, $secret_file;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init(allows_streaming => 1);
+$node->append_conf('postgresql.conf', "stripe_portal.webhook_secret_file = '$secret_file'");
+$node->start;
+
+$node->safe_psql('postgres', q(
+	CREATE EXTENSION stripe_portal;
+	CREATE FUNCTION event(id text, type text, at integer, object jsonb) RETURNS text LANGUAGE sql AS $$
+		SELECT jsonb_build_object('id', id, 'object', 'event', 'type', type, 'created', 1700000000 + at,
+			'livemode', true, 'data', jsonb_build_object('object', object))::text $$;
+	CREATE FUNCTION deliver(payload text) RETURNS text LANGUAGE sql AS $$
+		SELECT outcome FROM stripe_receive_webhook(payload, stripe_sign_webhook(payload, trim(E'\n' FROM pg_read_file(current_setting('stripe_portal.webhook_secret_file'))))) $$;
+	CREATE TABLE handled (event text);
+	CREATE FUNCTION handle(e stripe_portal.event) RETURNS void LANGUAGE sql AS
+		'INSERT INTO public.handled VALUES (e.id)';
+	INSERT INTO stripe_portal.event_handler VALUES ('customer.*', 'public.handle');
+));
+
+sub deliver
+{
+	my ($n, $id, $type, $at, $object) = @_;
+	return $n->safe_psql('postgres', "SELECT deliver(event('$id', '$type', $at, '$object'))");
+}
+
+# Everything in the extension's tables, in one text.
+my @tables = qw(access_rule customer event event_handler price product session subscription);
+sub contents
+{
+	my ($n, $db) = @_;
+	return join "\n",
+	  map { $n->safe_psql($db, "SELECT '$_', t::text FROM stripe_portal.$_ AS t ORDER BY t::text") } @tables;
+}
+
+#
+# A crash
+#
+my $subscription = '{"object": "subscription", "id": "sub_1", "customer": "cus_1", "status": "%s"}';
+is(deliver($node, 'evt_1', 'customer.created', 0, '{"object": "customer", "id": "cus_1", "name": "Jenny"}'),
+	'applied', 'an event is applied');
+is(deliver($node, 'evt_2', 'customer.subscription.created', 1, sprintf($subscription, 'active')), 'applied', 'so is a second');
+
+my $open = $node->background_psql('postgres');
+$open->query_safe("BEGIN; SELECT deliver(event('evt_3', 'customer.subscription.updated', 2, '" . sprintf($subscription, 'past_due') . "'))");
+$node->stop('immediate');
+$open->{run}->finish;
+$node->start;
+
+is($node->safe_psql('postgres', "SELECT string_agg(id, ' ' ORDER BY id) FROM stripe_portal.event"),
+	'evt_1 evt_2', 'after a crash, what was answered is there, what was not is not');
+is($node->safe_psql('postgres', 'SELECT status FROM stripe_portal.subscription'), 'active', 'the same goes for the state');
+is(deliver($node, 'evt_2', 'customer.subscription.created', 1, sprintf($subscription, 'active')), 'duplicate', 'Stripe may repeat the one');
+is(deliver($node, 'evt_3', 'customer.subscription.updated', 2, sprintf($subscription, 'past_due')), 'applied', 'and will send the other again');
+is($node->safe_psql('postgres', 'SELECT string_agg(event, $$ $$) FROM handled'), 'evt_1 evt_2 evt_3', 'each was handled once');
+
+#
+# Dump and restore
+#
+deliver($node, 'evt_4', 'invoice.paid', 3, '{"object": "invoice", "id": "in_1"}');
+deliver($node, 'evt_5', 'customer.created', 3, '{"object": "customer", "id": "cus_bad", "balance": "x"}');
+$node->safe_psql('postgres', "SELECT deliver('not json')");
+$node->safe_psql('postgres', q(
+	-- a rule of our own, a rule that is off, and a session of somebody who has lapsed since
+	INSERT INTO stripe_portal.access_rule VALUES ('portal', 'a_new_status', true);
+	UPDATE stripe_portal.access_rule SET allowed = true WHERE flow = 'access' AND status = 'past_due';
+	UPDATE stripe_portal.access_rule SET allowed = false WHERE flow = 'portal' AND status = 'trialing';
+	UPDATE stripe_portal.subscription SET status = 'active';
+	INSERT INTO stripe_portal.session (livemode, customer, stripe_id) VALUES (true, 'cus_1', 'bps_1');
+	INSERT INTO stripe_portal.session (livemode, customer, refused) VALUES (true, 'cus_2', 'customer_unknown');
+	UPDATE stripe_portal.subscription SET status = 'canceled';
+));
+
+my $dump = $node->backup_dir . '/dump.sql';
+my $custom = $node->backup_dir . '/dump.custom';
+my $before = contents($node, 'postgres');
+mkdir $node->backup_dir;
+foreach my $format ([ 'plain', $dump ], [ 'custom', $custom ])
+{
+	$node->command_ok([ 'pg_dump', '-F', $format->[0], '-f', $format->[1], '-d', $node->connstr('postgres') ], "pg_dump, $format->[0]");
+}
+$node->safe_psql('postgres', 'CREATE DATABASE plain TEMPLATE template0; CREATE DATABASE custom TEMPLATE template0');
+$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $node->connstr('plain') ], 'restore with psql');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('custom'), $custom ], 'restore with pg_restore');
+
+foreach my $db (qw(plain custom))
+{
+	is(contents($node, $db), $before, "$db: the tables are the same");
+	is($node->safe_psql($db, 'SELECT count(*) FROM handled'), 3, "$db: no handler was called by the restore");
+	is($node->safe_psql($db, q(SELECT string_agg(outcome, ' ' ORDER BY id) FROM stripe_portal.event, stripe_replay(id, livemode))),
+		'failed applied applied applied ignored failed', "$db: every event can be replayed");
+	is($node->safe_psql($db, 'SELECT status FROM stripe_portal.subscription'), 'canceled', "$db: which changes no state");
+	is($node->safe_psql($db, 'SELECT count(*) FROM handled'), 3, "$db: and handles nothing twice");
+}
+$node->command_ok([ 'pg_dump', '-f', "$dump.again", '-d', $node->connstr('plain') ], 'a dump of the restored database');
+
+unlike(slurp_file($dump), qr/whsec_ledger/, 'no secret is in the dump');
+
+#
+# A standby
+#
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->start;
+$node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
+
+is( $standby->safe_psql(
+		'postgres', q(SELECT stripe_is_active('cus_1', livemode => true),
+			stripe_verify_webhook('x', stripe_sign_webhook('x', 'whsec_ledger')))),
+	'f|t', 'reading and verifying work on a standby');
+foreach my $writer (q(stripe_receive_webhook('x', stripe_sign_webhook('x', 'whsec_ledger'))),
+	q(stripe_portal_session('cus_1')), q(stripe_portal_open('cus_1')), q(stripe_replay('evt_1')))
+{
+	my ($name) = $writer =~ /^(\w+)/;
+	my ($stdout, $stderr);
+
+	$standby->psql('postgres', "\\set VERBOSITY verbose\nSELECT $writer", stdout => \$stdout, stderr => \$stderr);
+	like($stderr, qr/25006: cannot execute $name\(\) in a read-only transaction/, "$name says that it can not run there");
+}
+
+$standby->stop;
+$node->stop;
+done_testing();
