@@ -185,7 +185,10 @@ step_tap() {
             ok "tap: $name ($(grep -c '^ok [0-9]' "$log/tap-$name.log") checks)"
         else
             not_ok "tap: $name"
-            grep -Ei '^not ok|# skip|^#|skipped:' "$log/tap-$name.log" | tail -n 60 | sed 's/^/        /' || true
+            grep -Ei '^not ok|^ok .*# skip|skipped:' "$log/tap-$name.log" >"$log/tap-$name.bad" || true
+            grep -A 8 '^#   Failed test' "$log/tap-$name.log" >>"$log/tap-$name.bad" ||
+                tail -n 20 "$log/tap-$name.log" >>"$log/tap-$name.bad"
+            show "$log/tap-$name.bad"
             mkdir -p "$log/tap-$name"
             cp tmp_check/log/* "$log/tap-$name" 2>/dev/null || true
         fi

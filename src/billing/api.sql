@@ -1,14 +1,13 @@
--- billing: from an event to the row that is true afterwards.
+-- billing: from what an event says of an object to the object's row.
 --
--- One write function per object kind, each a single upsert.  The order in
--- which events are delivered must not matter, so an event only replaces what
--- is older than itself:
+-- One write function per object kind, each a single upsert, which replaces
+-- only what is older than the event:
 --
 --   1. a final state (deleted, canceled, incomplete_expired) is never left,
---   2. else the later event wins, by Stripe's own clock,
---   3. events of one second are put in order by what they say they changed
---      (last_event_of_second); where that is not decisive, one of them is
---      chosen the same way for every order of arrival, and refetch is set.
+--   2. else the later event wins, by Stripe's own clock.
+--
+-- What happens when two events bear the same second is decided where the
+-- events are known, in webhook.
 
 -- ---------------------------------------------------------------------------
 -- Reading Stripe's values
@@ -57,101 +56,6 @@ RETURN (
 
 COMMENT ON FUNCTION stripe_portal.read_items(jsonb) IS
 'The items of a subscription, reduced to what the view subscription_item shows; times in unix seconds, as Stripe gives them';
-
--- ---------------------------------------------------------------------------
--- The order guard
--- ---------------------------------------------------------------------------
-
-CREATE OR REPLACE FUNCTION stripe_portal.event_is_final(event jsonb)
-RETURNS boolean
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN event ->> 'type' LIKE '%.deleted'
-    OR (event #>> '{data,object,object}' = 'subscription'
-        AND event #>> '{data,object,status}' IN ('canceled', 'incomplete_expired'));
-
-COMMENT ON FUNCTION stripe_portal.event_is_final(jsonb) IS
-'Whether the event leaves its object in a state that Stripe never lets it leave';
-
-CREATE OR REPLACE FUNCTION stripe_portal.shows(object jsonb, attributes jsonb)
-RETURNS boolean
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    attribute record;
-BEGIN
-    IF attributes IS NULL OR attributes = '{}' THEN
-        RETURN false;
-    END IF;
-    FOR attribute IN SELECT key, value FROM jsonb_each(attributes) LOOP
-        IF jsonb_typeof(attribute.value) = 'object'
-           AND jsonb_typeof(object -> attribute.key) = 'object' THEN
-            -- nested hashes hold only the keys that changed
-            IF attribute.value <> '{}'
-               AND NOT stripe_portal.shows(object -> attribute.key, attribute.value) THEN
-                RETURN false;
-            END IF;
-        ELSIF coalesce(object -> attribute.key, 'null') <> attribute.value THEN
-            RETURN false;
-        END IF;
-    END LOOP;
-    RETURN true;
-END
-$$;
-
-COMMENT ON FUNCTION stripe_portal.shows(jsonb, jsonb) IS
-'Whether the object has exactly these values; used with previous_attributes to find the event before another one';
-
-CREATE OR REPLACE FUNCTION stripe_portal.event_follows(later jsonb, earlier jsonb)
-RETURNS boolean
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN (earlier ->> 'type' LIKE '%.created' AND later ->> 'type' NOT LIKE '%.created')
-    OR (stripe_portal.shows(earlier #> '{data,object}', later #> '{data,previous_attributes}')
-        AND later ->> 'type' NOT LIKE '%.created'
-        AND NOT stripe_portal.shows(later #> '{data,object}', earlier #> '{data,previous_attributes}'));
-
-COMMENT ON FUNCTION stripe_portal.event_follows(jsonb, jsonb) IS
-'Whether, of two events of one second, the first starts from the state that the second left behind';
-
-CREATE OR REPLACE FUNCTION stripe_portal.last_event_of_second(event jsonb, OUT last jsonb, OUT certain boolean)
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    WITH second AS (
-        -- what is known of this second: the ledger, and the event at hand
-        SELECT event AS e
-        UNION ALL
-        SELECT known.payload::jsonb
-        FROM stripe_portal.event AS known
-        WHERE known.object_id = event #>> '{data,object,id}'
-          AND known.created = stripe_portal.read_time(event -> 'created')
-          AND known.livemode = (event ->> 'livemode')::boolean
-          AND known.account = coalesce(event ->> 'account', '')
-          AND known.id <> event ->> 'id'
-          AND known.status IN ('applied', 'failed')
-          AND known.payload #>> '{data,object,object}' = event #>> '{data,object,object}'
-    ), candidate AS (
-        SELECT e
-        FROM second
-        WHERE stripe_portal.event_is_final(e)
-           OR NOT (SELECT bool_or(stripe_portal.event_is_final(any_of.e)) FROM second AS any_of)
-    ), unfollowed AS (
-        SELECT candidate.e
-        FROM candidate
-        WHERE NOT EXISTS (
-            SELECT FROM candidate AS other
-            WHERE other.e ->> 'id' <> candidate.e ->> 'id'
-              AND stripe_portal.event_follows(other.e, candidate.e))
-    )
-    -- Several are left when they say the same, or when what they changed does
-    -- not tell; none when they go round in a circle.
-    SELECT coalesce((SELECT e FROM unfollowed ORDER BY e ->> 'id' DESC LIMIT 1),
-                    (SELECT e FROM candidate ORDER BY e ->> 'id' DESC LIMIT 1)),
-           (SELECT count(DISTINCT e #> '{data,object}') = 1 FROM unfollowed)
-$$;
-
-COMMENT ON FUNCTION stripe_portal.last_event_of_second(jsonb) IS
-'Of all known events of this object and second, the one that happened last; certain is false where their content does not tell. Depends on the set of events only, never on their order of arrival';
 
 -- ---------------------------------------------------------------------------
 -- Writing one object
@@ -432,10 +336,6 @@ $$;
 COMMENT ON FUNCTION stripe_portal.write_subscription(jsonb, boolean, boolean) IS
 'Writes what a customer.subscription.* event says of its subscription; reads the shapes of all API versions: periods on the items or on the subscription, discounts as a list or a single one';
 
--- ---------------------------------------------------------------------------
--- Applying an event
--- ---------------------------------------------------------------------------
-
 CREATE OR REPLACE FUNCTION stripe_portal.write_object(kind text, event jsonb, decided boolean, unclear boolean)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -453,46 +353,6 @@ $$;
 
 COMMENT ON FUNCTION stripe_portal.write_object(text, jsonb, boolean, boolean) IS
 'Calls the write function of the object kind';
-
-CREATE OR REPLACE FUNCTION stripe_portal.apply_event(event jsonb)
-RETURNS boolean
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    kind CONSTANT text := event #>> '{data,object,object}';
-    tie boolean;
-    verdict record;
-BEGIN
-    IF kind IS NULL OR kind NOT IN ('subscription', 'customer', 'price', 'product') THEN
-        RETURN false;
-    END IF;
-
-    IF stripe_portal.write_object(kind, event, false, false) THEN
-        RETURN true;
-    END IF;
-
-    -- The row was not older, and the attempt has locked it.  Nothing to do,
-    -- unless another event of the same second wrote it.
-    EXECUTE format('SELECT known.event <> $1 AND known.event_created = $2
-                    FROM stripe_portal.%I AS known
-                    WHERE known.id = $3 AND known.livemode = $4 AND known.account = $5', kind)
-        INTO tie
-        USING event ->> 'id', stripe_portal.read_time(event -> 'created'), event #>> '{data,object,id}',
-              (event ->> 'livemode')::boolean, coalesce(event ->> 'account', '');
-
-    IF tie THEN
-        -- The arriving event can also be what shows that a third one, known
-        -- but passed over before, was the last.
-        verdict := stripe_portal.last_event_of_second(event);
-        PERFORM stripe_portal.write_object(kind, verdict.last, true, NOT verdict.certain);
-    END IF;
-    RETURN true;
-END
-$$;
-
-COMMENT ON FUNCTION stripe_portal.apply_event(jsonb) IS
-'Makes the state tables show what the event says, unless they show something newer. False if the event is about an object that no table holds. Applying an event again changes nothing';
 
 -- ---------------------------------------------------------------------------
 -- Reading the state

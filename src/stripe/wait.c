@@ -159,7 +159,8 @@ make_set(SpWatch *watch)
 {
 	sp_stripe_watch_end(watch);
 	watch->set = sp_create_wait_event_set(MAX_EVENTS);
-	AddWaitEventToSet(watch->set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	if (IsUnderPostmaster)
+		AddWaitEventToSet(watch->set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	AddWaitEventToSet(watch->set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	for (int i = 0; i < watch->nsockets; i++)
 		AddWaitEventToSet(watch->set, watch->sockets[i].events, watch->sockets[i].fd, NULL, NULL);

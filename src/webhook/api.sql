@@ -1,4 +1,4 @@
--- webhook: verify, receive, replay.
+-- webhook: verify, receive, apply, replay.
 
 CREATE OR REPLACE FUNCTION @extschema@.stripe_verify_webhook(payload text, sig text, at timestamptz DEFAULT NULL)
 RETURNS boolean
@@ -75,6 +75,150 @@ $$;
 
 COMMENT ON FUNCTION @extschema@.stripe_webhook(json) IS
 'stripe_receive_webhook as an endpoint of a gateway in the manner of PostgREST, which hands over the raw body as the only, unnamed argument and the headers in the setting request.headers. A refused signature answers 400 through response.status, everything else 200: what failed is stored here, so Stripe need not send it again';
+
+-- ---------------------------------------------------------------------------
+-- Applying an event, in whatever order it arrives
+--
+-- An event that is newer than the row is simply written (see billing).  Events
+-- of one second are put in order by what they say they changed; where that is
+-- not decisive, one of them is chosen, the same for every order of arrival,
+-- and the row's refetch is set.
+-- ---------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION stripe_portal.event_is_final(event jsonb)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN event ->> 'type' LIKE '%.deleted'
+    OR (event #>> '{data,object,object}' = 'subscription'
+        AND event #>> '{data,object,status}' IN ('canceled', 'incomplete_expired'));
+
+COMMENT ON FUNCTION stripe_portal.event_is_final(jsonb) IS
+'Whether the event leaves its object in a state that Stripe never lets it leave';
+
+CREATE OR REPLACE FUNCTION stripe_portal.shows(object jsonb, attributes jsonb)
+RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    attribute record;
+BEGIN
+    IF attributes IS NULL OR attributes = '{}' THEN
+        RETURN false;
+    END IF;
+    FOR attribute IN SELECT key, value FROM jsonb_each(attributes) LOOP
+        IF jsonb_typeof(attribute.value) = 'object'
+           AND jsonb_typeof(object -> attribute.key) = 'object' THEN
+            -- nested hashes hold only the keys that changed
+            IF attribute.value <> '{}'
+               AND NOT stripe_portal.shows(object -> attribute.key, attribute.value) THEN
+                RETURN false;
+            END IF;
+        ELSIF coalesce(object -> attribute.key, 'null') <> attribute.value THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    RETURN true;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.shows(jsonb, jsonb) IS
+'Whether the object has exactly these values; used with previous_attributes to find the event before another one';
+
+CREATE OR REPLACE FUNCTION stripe_portal.event_follows(later jsonb, earlier jsonb)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (earlier ->> 'type' LIKE '%.created' AND later ->> 'type' NOT LIKE '%.created')
+    OR (stripe_portal.shows(earlier #> '{data,object}', later #> '{data,previous_attributes}')
+        AND later ->> 'type' NOT LIKE '%.created'
+        AND NOT stripe_portal.shows(later #> '{data,object}', earlier #> '{data,previous_attributes}'));
+
+COMMENT ON FUNCTION stripe_portal.event_follows(jsonb, jsonb) IS
+'Whether, of two events of one second, the first starts from the state that the second left behind';
+
+CREATE OR REPLACE FUNCTION stripe_portal.last_event_of_second(event jsonb, OUT last jsonb, OUT certain boolean)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH second AS (
+        -- what is known of this second: the ledger, and the event at hand
+        SELECT event AS e
+        UNION ALL
+        SELECT known.payload::jsonb
+        FROM stripe_portal.event AS known
+        WHERE known.object_id = event #>> '{data,object,id}'
+          AND known.created = stripe_portal.read_time(event -> 'created')
+          AND known.livemode = (event ->> 'livemode')::boolean
+          AND known.account = coalesce(event ->> 'account', '')
+          AND known.id <> event ->> 'id'
+          AND known.status IN ('applied', 'failed')
+          AND known.payload #>> '{data,object,object}' = event #>> '{data,object,object}'
+    ), candidate AS (
+        SELECT e
+        FROM second
+        WHERE stripe_portal.event_is_final(e)
+           OR NOT (SELECT bool_or(stripe_portal.event_is_final(any_of.e)) FROM second AS any_of)
+    ), unfollowed AS (
+        SELECT candidate.e
+        FROM candidate
+        WHERE NOT EXISTS (
+            SELECT FROM candidate AS other
+            WHERE other.e ->> 'id' <> candidate.e ->> 'id'
+              AND stripe_portal.event_follows(other.e, candidate.e))
+    )
+    -- Several are left when they say the same, or when what they changed does
+    -- not tell; none when they go round in a circle.
+    SELECT coalesce((SELECT e FROM unfollowed ORDER BY e ->> 'id' DESC LIMIT 1),
+                    (SELECT e FROM candidate ORDER BY e ->> 'id' DESC LIMIT 1)),
+           (SELECT count(DISTINCT e #> '{data,object}') = 1 FROM unfollowed)
+$$;
+
+COMMENT ON FUNCTION stripe_portal.last_event_of_second(jsonb) IS
+'Of all known events of this object and second, the one that happened last; certain is false where their content does not tell. Depends on the set of events only, never on their order of arrival';
+
+CREATE OR REPLACE FUNCTION stripe_portal.apply_event(event jsonb)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    kind CONSTANT text := event #>> '{data,object,object}';
+    tie boolean;
+    verdict record;
+BEGIN
+    IF kind IS NULL OR kind NOT IN ('subscription', 'customer', 'price', 'product') THEN
+        RETURN false;
+    END IF;
+
+    IF stripe_portal.write_object(kind, event, false, false) THEN
+        RETURN true;
+    END IF;
+
+    -- The row was not older, and the attempt has locked it.  Nothing to do,
+    -- unless another event of the same second wrote it.
+    EXECUTE format('SELECT known.event <> $1 AND known.event_created = $2
+                    FROM stripe_portal.%I AS known
+                    WHERE known.id = $3 AND known.livemode = $4 AND known.account = $5', kind)
+        INTO tie
+        USING event ->> 'id', stripe_portal.read_time(event -> 'created'), event #>> '{data,object,id}',
+              (event ->> 'livemode')::boolean, coalesce(event ->> 'account', '');
+
+    IF tie THEN
+        -- The arriving event can also be what shows that a third one, known
+        -- but passed over before, was the last.
+        verdict := stripe_portal.last_event_of_second(event);
+        PERFORM stripe_portal.write_object(kind, verdict.last, true, NOT verdict.certain);
+    END IF;
+    RETURN true;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.apply_event(jsonb) IS
+'Makes the state tables show what the event says, unless they show something newer. False if the event is about an object that no table holds. Applying an event again changes nothing';
+
+-- ---------------------------------------------------------------------------
+-- Handlers, and what the tables hold
+-- ---------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION stripe_portal.event_handler_check()
 RETURNS trigger
