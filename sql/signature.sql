@@ -74,6 +74,17 @@ SELECT verifies('t=1700000000,v1=' || :'good') AS new_secret, verifies('t=170000
        verifies('t=1700000000,v1=' || :'good_old' || ',v1=' || :'good') AS both,
        verifies('t=1700000000,v1=' || :'stripped') AS neither;
 
+-- The same from a file, where a change counts at once.
+SET stripe_portal.webhook_secret = '';
+\getenv dir STRIPE_STAND_IN_DIR
+\set secrets :dir '/secrets'
+\! umask 077; printf 'whsec_test_secret\nwhsec_old_secret\n' > "$STRIPE_STAND_IN_DIR/secrets"
+SET stripe_portal.webhook_secret_file = :'secrets';
+SELECT verifies('t=1700000000,v1=' || :'good') AS new_secret, verifies('t=1700000000,v1=' || :'good_old') AS old_secret;
+\! printf 'whsec_test_secret\n' > "$STRIPE_STAND_IN_DIR/secrets"
+SELECT verifies('t=1700000000,v1=' || :'good') AS new_secret, verifies('t=1700000000,v1=' || :'good_old') AS old_secret;
+SET stripe_portal.webhook_secret_file = '';
+
 -- Without a secret nothing can be right, and that is not the header's fault.
 SET stripe_portal.webhook_secret = '';
 SELECT verifies('t=1700000000,v1=' || :'good');
