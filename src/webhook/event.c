@@ -146,6 +146,26 @@ read_jsonb(const char *payload, size_t payload_len, char **problem)
 }
 
 /*
+ * Raise an error again that says nothing about the event: a cancel, a
+ * serialization failure, a full disk.  The caller answers Stripe with a
+ * failure then, and Stripe sends the event again.
+ */
+void
+sp_webhook_rethrow_if_passing(ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK):
+		case ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES):
+		case ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION):
+		case ERRCODE_TO_CATEGORY(ERRCODE_SYSTEM_ERROR):
+			ReThrowError(error);
+	}
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
+}
+
+/*
  * An id for a body that has none: body_ and its SHA-256 in hex.
  */
 static char *

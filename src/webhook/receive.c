@@ -331,26 +331,6 @@ attempt(Delivery *delivery, const char *failure)
 }
 
 /*
- * Raise an error again that says nothing about the event: a cancel, a
- * serialization failure, a full disk.  The caller answers Stripe with a
- * failure then, and Stripe sends the event again.
- */
-void
-sp_webhook_rethrow_if_passing(ErrorData *error)
-{
-	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
-	{
-		case ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK):
-		case ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES):
-		case ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION):
-		case ERRCODE_TO_CATEGORY(ERRCODE_SYSTEM_ERROR):
-			ReThrowError(error);
-	}
-	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-		ReThrowError(error);
-}
-
-/*
  * Write the event's row.  False if it is there already.
  */
 static bool

@@ -43,8 +43,6 @@ typedef struct SpEvent
 } SpEvent;
 
 extern SpEvent *sp_webhook_read_event(const char *payload, size_t payload_len);
-
-/* receive.c */
 extern void sp_webhook_rethrow_if_passing(ErrorData *error);
 
 /* handler.c */
