@@ -91,7 +91,7 @@ start_stand_in() {
         unset PGOPTIONS
         declare -p "${!STRIPE_STAND_IN_@}" >"$0/stand_in.env"
         PGUSER=gateway python3 test/gateway.py >"$0/gateway.url" &
-        tail --pid="$1" -f /dev/null
+        tail -s 0.1 --pid="$1" -f /dev/null
         kill $!' "$SP_WORK" "$postmaster" >"$SP_WORK/log/stand_in.log" 2>&1 &
     for ((i = 0; i < 100; i++)); do
         if [[ -s $SP_WORK/gateway.url ]]; then
@@ -251,4 +251,6 @@ Webhooks go to $gateway. To stop and remove all of it:
     kill -INT $postmaster; sleep 2; rm -rf $SP_WORK"
 else
     say 'Everything was as promised.'
+    kill -INT "$postmaster"
+    wait                        # the stand-in ends with the server
 fi

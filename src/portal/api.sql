@@ -26,7 +26,7 @@ CREATE OR REPLACE FUNCTION stripe_portal.session_require_active()
 RETURNS trigger
 LANGUAGE c SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'session_require_active';
+AS 'MODULE_PATHNAME', 'stripe_session_require_active';
 
 COMMENT ON FUNCTION stripe_portal.session_require_active() IS
 'Holds the rule for stripe_portal.session itself, so that no INSERT goes round it; this is also the second look that stripe_portal_session takes. Rows from before this transaction that a superuser inserts are history being restored, and pass';

@@ -38,7 +38,7 @@
 
 PG_FUNCTION_INFO_V1(stripe_portal_session);
 PG_FUNCTION_INFO_V1(stripe_portal_open);
-PG_FUNCTION_INFO_V1(session_require_active);
+PG_FUNCTION_INFO_V1(stripe_session_require_active);
 
 static char *sp_return_url;
 static char *sp_return_hosts;
@@ -411,7 +411,7 @@ write_session(const Wish *wish, Session *session)
  * had a session all the same.
  */
 Datum
-session_require_active(PG_FUNCTION_ARGS)
+stripe_session_require_active(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	TupleDesc	tupdesc;
