@@ -31,6 +31,11 @@ SELECT * FROM deliver($${ "id":"evt_spaces",
 SELECT payload FROM stripe_portal.event WHERE id = 'evt_spaces';
 SELECT name FROM stripe_portal.customer WHERE id = 'cus_spaces';
 
+-- The one exception: the URL of a portal session is not kept.
+SELECT outcome FROM deliver(event('evt_session', 'billing_portal.session.created', 0,
+    '{"object": "billing_portal.session", "id": "bps_1", "customer": "cus_1", "url": "https://billing.stripe.com/p/session/test_secret"}'));
+SELECT payload #> '{data,object}' AS object FROM stripe_portal.event WHERE id = 'evt_session';
+
 -- bytea is the same; the time of arrival can be given.
 SELECT outcome FROM stripe_receive_webhook(:'jenny'::bytea, stripe_sign_webhook(:'jenny', 'whsec_test_secret'));
 SELECT outcome FROM stripe_receive_webhook(event('evt_queued', 'customer.updated', 1, '{"object": "customer", "id": "cus_1"}'),

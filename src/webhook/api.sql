@@ -251,11 +251,11 @@ CREATE OR REPLACE TRIGGER event_handler_check
     BEFORE INSERT OR UPDATE ON stripe_portal.event_handler
     FOR EACH ROW EXECUTE FUNCTION stripe_portal.event_handler_check();
 
-COMMENT ON TABLE stripe_portal.event IS 'Every verified event, once, exactly as it was signed';
+COMMENT ON TABLE stripe_portal.event IS 'Every verified event, once, as it was signed';
 COMMENT ON COLUMN stripe_portal.event.id IS 'Stripe''s id; for a body that is no event, body_ and its SHA-256';
 COMMENT ON COLUMN stripe_portal.event.created IS 'When it happened, on Stripe''s clock, to the second';
 COMMENT ON COLUMN stripe_portal.event.object_id IS 'The id of the object it is about';
-COMMENT ON COLUMN stripe_portal.event.payload IS 'The request body, byte for byte';
+COMMENT ON COLUMN stripe_portal.event.payload IS 'The request body, byte for byte; only the URL of a portal session is left out';
 COMMENT ON COLUMN stripe_portal.event.body IS 'The request body where it is not an event that json can hold';
 COMMENT ON COLUMN stripe_portal.event.status IS 'applied; ignored: no table for its object; thin: carries no data; failed: see error';
 COMMENT ON COLUMN stripe_portal.event.attempts IS 'How often it was tried to apply it';

@@ -83,6 +83,8 @@ sp_webhook_read_event(const char *payload, size_t payload_len)
 	event->has_created = read_unix_time(root, "created", &event->created);
 	object = sp_stripe_json_object(sp_stripe_json_object(root, "data"), "object");
 	event->object_id = sp_stripe_json_text(object, "id");
+	event->carries_url = sp_stripe_json_text(object, "object") != NULL &&
+		strcmp(sp_stripe_json_text(object, "object"), "billing_portal.session") == 0;
 
 	if (event->type == NULL)
 		event->problem = "the event has no \"type\"";

@@ -26,6 +26,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/resowner.h"
@@ -98,6 +99,7 @@ static Datum receive_call(const char *payload, size_t payload_len, FunctionCallI
 static void process(Delivery *delivery);
 static bool attempt(Delivery *delivery, const char *failure);
 static bool store(Delivery *delivery, const char *status, const char *error);
+static Datum payload_without_url(const SpEvent *event);
 static void key_values(const SpEvent *event, Datum *values);
 static Datum text_or_null(const char *string, bool *isnull);
 
@@ -358,6 +360,8 @@ store(Delivery *delivery, const char *status, const char *error)
 	if (event->unreadable)
 		values[8] = PointerGetDatum(cstring_to_text_with_len(delivery->payload,
 															 delivery->payload_len));
+	else if (event->carries_url)
+		values[7] = payload_without_url(event);
 	else
 	{
 		/* json is text that was checked; reading the event has checked it */
@@ -370,6 +374,26 @@ store(Delivery *delivery, const char *status, const char *error)
 	values[10] = text_or_null(error, &isnull[10]);
 	values[11] = TimestampTzGetDatum(delivery->received_at);
 	return sp_query_run(&insert_event, values, isnull, InvalidSnapshot) == 1;
+}
+
+/*
+ * The payload of an event that announces a portal session, as json, without
+ * the session's URL: whoever can read the ledger could act as the customer.
+ */
+static Datum
+payload_without_url(const SpEvent *event)
+{
+	Datum		path[3] = {
+		CStringGetTextDatum("data"),
+		CStringGetTextDatum("object"),
+		CStringGetTextDatum("url")
+	};
+	Datum		stripped;
+
+	stripped = DirectFunctionCall2(jsonb_delete_path, JsonbPGetDatum(event->jsonb),
+								   PointerGetDatum(construct_array(path, lengthof(path), TEXTOID,
+																   -1, false, TYPALIGN_INT)));
+	return CStringGetTextDatum(DatumGetCString(DirectFunctionCall1(jsonb_out, stripped)));
 }
 
 /*

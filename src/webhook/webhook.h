@@ -38,6 +38,7 @@ typedef struct SpEvent
 	char	   *object_id;
 	bool		thin;
 	bool		unreadable;
+	bool		carries_url;	/* of a portal session: never stored */
 	Jsonb	   *jsonb;
 	char	   *problem;
 } SpEvent;
