@@ -187,6 +187,9 @@ BEGIN
         END;
     END LOOP;
 END $$;
+-- so is where a flow leads when it is completed
+SELECT stripe_portal_session('cus_1', 'https://app.example.com', 'payment_method_update',
+    options => '{"flow_data": {"after_completion": {"type": "redirect", "redirect": {"return_url": "https://evil.example/"}}}}');
 -- the setting is checked like an argument
 SET stripe_portal.return_url = 'https://elsewhere.example/';
 SELECT stripe_portal_session('cus_1');

@@ -262,6 +262,7 @@ check_options(const Wish *wish)
 	JsonbIterator *iterator;
 	JsonbIteratorToken token;
 	JsonbValue	value;
+	bool		is_return_url = false;
 
 	if (wish->options == NULL)
 		return;
@@ -277,6 +278,10 @@ check_options(const Wish *wish)
 	{
 		char	   *key;
 
+		/* after_completion may redirect, which is a way back like any other */
+		if (token == WJB_VALUE && is_return_url && value.type == jbvString)
+			sp_portal_check_return_url(pnstrdup(value.val.string.val, value.val.string.len),
+									   sp_return_hosts);
 		if (token != WJB_KEY)
 			continue;
 		key = pnstrdup(value.val.string.val, value.val.string.len);
@@ -285,6 +290,7 @@ check_options(const Wish *wish)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("invalid option name \"%s\"", key),
 					 errhint("Nest options as JSON objects and arrays, with Stripe's plain parameter names.")));
+		is_return_url = strcmp(key, "return_url") == 0;
 	}
 
 	for (size_t i = 0; i < lengthof(taken); i++)
