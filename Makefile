@@ -8,10 +8,11 @@ MODULE_big = $(EXTENSION)
 OBJS       = src/$(EXTENSION).o src/query.o $(patsubst %.c,%.o,$(foreach t,$(TOPICS),$(sort $(wildcard src/$(t)/*.c))))
 
 # All tables before all functions, so that a function may name a table of
-# another topic; an upgrade re-applies the second half as it stands.
+# another topic; an upgrade re-applies the second half as it stands.  A topic
+# with much to say has api_<part>.sql beside its api.sql.
 SQL_PARTS  = src/header.sql \
              $(foreach t,$(TOPICS),$(wildcard src/$(t)/schema.sql)) \
-             $(foreach t,$(TOPICS),$(wildcard src/$(t)/api.sql)) \
+             $(foreach t,$(TOPICS),$(sort $(wildcard src/$(t)/api*.sql))) \
              src/grants.sql
 DATA       = $(wildcard src/upgrade/$(EXTENSION)--*--*.sql)
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
@@ -24,7 +25,7 @@ SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto)
 
 # install is first because the rest needs the extension; "make installcheck"
 # starts a server of its own.
-REGRESS        = install signature webhook state access portal api form settings privileges readme
+REGRESS        = install signature webhook state access portal flow api form settings privileges readme
 REGRESS_OPTS   = --temp-instance=./tmp_check --encoding=UTF8 --no-locale --launcher=test/with_stripe
 ISOLATION      = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=test/isolation --temp-instance=./tmp_check_iso --encoding=UTF8 --no-locale \

@@ -128,7 +128,6 @@ SELECT stripe_portal_session(NULL);
 SELECT stripe_portal_session('');
 SELECT stripe_portal_session('cus_1', flow => 'subscription_cancl');
 SELECT stripe_portal_session('cus_1', flow => 'access');
-SELECT stripe_portal_session('cus_1', flow => 'subscription_cancel');
 SELECT stripe_portal_session('cus_1', subscription => 'sub_1');
 SELECT stripe_portal_session('cus_1', options => '[]');
 SELECT stripe_portal_session('cus_1', options => '"x"');

@@ -76,13 +76,14 @@ DECLARE
 BEGIN
     INSERT INTO stripe_portal.customer AS known (
         id, livemode, account,
-        email, name, phone, address, currency, balance, delinquent, default_payment_method,
+        customer_account, email, name, phone, address, currency, balance, delinquent, default_payment_method,
         preferred_locales, tax_exempt, metadata, created, deleted,
         event, event_created, refetch)
     VALUES (
         o ->> 'id',
         (event ->> 'livemode')::boolean,
         coalesce(event ->> 'account', ''),
+        o ->> 'customer_account',
         o ->> 'email',
         o ->> 'name',
         o ->> 'phone',
@@ -100,6 +101,7 @@ BEGIN
         stripe_portal.read_time(event -> 'created'),
         unclear)
     ON CONFLICT (id, livemode, account) DO UPDATE SET
+        customer_account = excluded.customer_account,
         email = excluded.email,
         name = excluded.name,
         phone = excluded.phone,

@@ -11,6 +11,7 @@ CREATE TABLE stripe_portal.customer (
     id text NOT NULL,
     livemode boolean NOT NULL,
     account text NOT NULL DEFAULT '',
+    customer_account text,
     email text,
     name text,
     phone text,

@@ -48,9 +48,10 @@ typedef struct Wish
 {
 	SpCustomer	customer;
 	char	   *flow;			/* SP_FLOW_PORTAL or Stripe's flow type */
-	char	   *subscription;	/* NULL if the flow takes none */
+	char	   *subscription;	/* NULL: the only one, if the flow takes one */
 	char	   *return_url;		/* NULL leaves it to the configuration */
 	Jsonb	   *options;
+	Jsonb	   *parameters;		/* for Stripe, made of all these */
 } Wish;
 
 /* The row of the ledger; an opened session has a stripe_id and a URL. */
@@ -73,10 +74,17 @@ static SpQuery insert_session = {
 	TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
+static SpQuery session_parameters = {
+	.sql = "SELECT stripe_portal.session_parameters($1, $2, $3, $4, $5, $6)",
+	.expected = SPI_OK_SELECT,
+	.types = {TEXTOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID}
+};
+
 static void read_wish(FunctionCallInfo fcinfo, Wish *wish);
-static void check_options(const Wish *wish);
+static void check_options(Wish *wish);
 static char *refusal(const Wish *wish);
-static void open_session(const Wish *wish, Session *session);
+static void make_parameters(Wish *wish);
+static void open_session(Wish *wish, Session *session);
 static void write_session(const Wish *wish, Session *session);
 static void set_text(Datum *value, bool *isnull, const char *string);
 
@@ -121,6 +129,7 @@ stripe_portal_session(PG_FUNCTION_ARGS)
 	reason = refusal(&wish);
 	if (reason != NULL)
 		sp_access_raise(&wish.customer, wish.flow, reason);
+	make_parameters(&wish);
 	SPI_finish();
 
 	open_session(&wish, &session);
@@ -156,6 +165,8 @@ stripe_portal_open(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	session.refused = refusal(&wish);
+	if (session.refused == NULL)
+		make_parameters(&wish);
 	SPI_finish();
 
 	if (session.refused == NULL)
@@ -212,20 +223,19 @@ stripe_portal_open(PG_FUNCTION_ARGS)
 static void
 read_wish(FunctionCallInfo fcinfo, Wish *wish)
 {
-	bool		takes_subscription;
-
 	if (PG_ARGISNULL(0) || VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(0)) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("customer must not be empty")));
 
 	wish->customer.id = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	wish->customer.account = "";
+	wish->customer.account = "";	/* unless options name one */
 	wish->customer.livemode = sp_stripe_livemode();
 	wish->return_url = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
 	wish->flow = PG_ARGISNULL(2) ? SP_FLOW_PORTAL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 	wish->subscription = PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3));
-	wish->options = PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4);
+	wish->options = PG_ARGISNULL(4) ? DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")))
+		: PG_GETARG_JSONB_P(4);
 
 	if (wish->return_url == NULL && *sp_return_url != '\0')
 		wish->return_url = sp_return_url;
@@ -237,35 +247,24 @@ read_wish(FunctionCallInfo fcinfo, Wish *wish)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("flow \"%s\" is not a flow of the portal", wish->flow)));
 
-	/* Stripe's names say it: these act on a subscription, the others do not. */
-	takes_subscription = strncmp(wish->flow, "subscription_", 13) == 0;
-	if (takes_subscription && wish->subscription == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("flow \"%s\" needs a subscription", wish->flow)));
-	if (!takes_subscription && wish->subscription != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("flow \"%s\" takes no subscription", wish->flow)));
 	check_options(wish);
 }
 
 /*
  * options must not say again, or otherwise, what the rule decides on: who the
- * customer is, where the customer is sent, and which flow is opened.
+ * customer is, where the customer is sent, and which flow is opened.  The one
+ * that is not Stripe's is account, the connected account to act for.
  */
 static void
-check_options(const Wish *wish)
+check_options(Wish *wish)
 {
-	static const char *const taken[] = {"customer", "customer_account", "return_url"};
+	static const char *const taken[] = {"customer", "return_url"};
 	JsonbContainer *root;
 	JsonbIterator *iterator;
 	JsonbIteratorToken token;
 	JsonbValue	value;
 	bool		is_return_url = false;
 
-	if (wish->options == NULL)
-		return;
 	root = &wish->options->root;
 	if (!JsonContainerIsObject(root) || JsonContainerIsScalar(root))
 		ereport(ERROR,
@@ -302,6 +301,15 @@ check_options(const Wish *wish)
 					 errhint("The function's arguments decide that.")));
 	}
 
+	if (sp_stripe_json_get(root, "account") != NULL)
+	{
+		wish->customer.account = sp_stripe_json_text(root, "account");
+		if (wish->customer.account == NULL || *wish->customer.account == '\0')
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("option \"account\" must be the id of a connected account")));
+	}
+
 	if (sp_stripe_json_get(root, "flow_data") != NULL)
 	{
 		JsonbContainer *flow_data = sp_stripe_json_object(root, "flow_data");
@@ -332,10 +340,35 @@ refusal(const Wish *wish)
 }
 
 /*
+ * Make what is sent of what is wished for, by the mirrored state; SPI is
+ * connected.  Raises 22023 for what Stripe would refuse.
+ */
+static void
+make_parameters(Wish *wish)
+{
+	Datum		values[6];
+	bool		isnull[6] = {false};
+	bool		null;
+	Jsonb	   *parameters;
+
+	set_text(&values[0], &isnull[0], wish->customer.id);
+	values[1] = BoolGetDatum(wish->customer.livemode);
+	set_text(&values[2], &isnull[2], wish->customer.account);
+	set_text(&values[3], &isnull[3], wish->flow);
+	set_text(&values[4], &isnull[4], wish->subscription);
+	values[5] = JsonbPGetDatum(wish->options);
+	sp_query_run(&session_parameters, values, isnull, InvalidSnapshot);
+
+	parameters = DatumGetJsonbP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+	wish->parameters = SPI_palloc(VARSIZE(parameters));
+	memcpy(wish->parameters, parameters, VARSIZE(parameters));
+}
+
+/*
  * The call.  Fills in what Stripe answers.
  */
 static void
-open_session(const Wish *wish, Session *session)
+open_session(Wish *wish, Session *session)
 {
 	StringInfoData form;
 	JsonbContainer *answer;
@@ -345,16 +378,19 @@ open_session(const Wish *wish, Session *session)
 	sp_stripe_form_append(&form, "customer", wish->customer.id);
 	if (wish->return_url != NULL)
 		sp_stripe_form_append(&form, "return_url", wish->return_url);
-	if (strcmp(wish->flow, SP_FLOW_PORTAL) != 0)
-		sp_stripe_form_append(&form, "flow_data[type]", wish->flow);
-	if (wish->subscription != NULL)
-		sp_stripe_form_append(&form, psprintf("flow_data[%s][subscription]", wish->flow),
-							  wish->subscription);
-	if (wish->options != NULL)
-		sp_stripe_form_append_jsonb(&form, wish->options);
+	sp_stripe_form_append_jsonb(&form, wish->parameters);
+
+	/* the ledger wants to know which one it was */
+	if (wish->subscription == NULL)
+		wish->subscription =
+			sp_stripe_json_text(sp_stripe_json_object(sp_stripe_json_object(&wish->parameters->root, "flow_data"),
+													  wish->flow),
+								"subscription");
 
 	/* A fresh idempotency key: with an old one Stripe returns the old URL. */
-	answer = &sp_stripe_request("POST", "/v1/billing_portal/sessions", form.data, NULL, NULL)->root;
+	answer = &sp_stripe_request("POST", "/v1/billing_portal/sessions", form.data,
+								*wish->customer.account != '\0' ? wish->customer.account : NULL,
+								NULL)->root;
 
 	session->stripe_id = sp_stripe_json_text(answer, "id");
 	session->url = sp_stripe_json_text(answer, "url");
