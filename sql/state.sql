@@ -11,7 +11,7 @@ LANGUAGE sql AS $$ SELECT outcome || coalesce(': ' || error, '')
 CREATE FUNCTION event(id text, type text, at integer, object jsonb, previous jsonb DEFAULT NULL) RETURNS jsonb
 LANGUAGE sql AS $$
     SELECT jsonb_build_object('id', id, 'object', 'event', 'type', type, 'created', 1700000000 + at, 'livemode', false,
-        'data', jsonb_strip_nulls(jsonb_build_object('previous_attributes', previous)) || jsonb_build_object('object', object))
+        'data', jsonb_build_object('object', object) || CASE WHEN previous IS NULL THEN '{}' ELSE jsonb_build_object('previous_attributes', previous) END)
 $$;
 
 -- ---------------------------------------------------------------------------
@@ -147,6 +147,19 @@ INSERT INTO story VALUES
     (3, event('evt_a', 'customer.subscription.updated', 1, sub('{"status": "canceled", "cancellation_details": {"reason": null, "feedback": "unused", "comment": null}}'),
               '{"cancellation_details": {"feedback": null}}')),
     (4, event('evt_d', 'customer.subscription.updated', 1, sub('{"status": "active", "metadata": {"a": "b"}}'), '{"metadata": {"a": null}}'));
+SELECT * FROM ends();
+
+-- there and back, and there again: counted, not guessed
+DELETE FROM story;
+INSERT INTO story VALUES
+    (1, event('evt_d', 'customer.subscription.created', 1, sub('{"status": "active"}'))),
+    (2, event('evt_a', 'customer.subscription.updated', 1, sub('{"status": "active", "cancel_at": 1800000000}'), '{"cancel_at": null}')),
+    (3, event('evt_c', 'customer.subscription.updated', 1, sub('{"status": "active"}'), '{"cancel_at": 1800000000}')),
+    (4, event('evt_b', 'customer.subscription.updated', 1, sub('{"status": "active", "cancel_at": 1800000000}'), '{"cancel_at": null}'));
+SELECT orders, different, refetch FROM ends();
+SELECT cancel_at IS NOT NULL AS cancel_scheduled FROM stripe_portal.subscription;
+-- without the beginning, an even number of turns could have ended either way
+DELETE FROM story WHERE step IN (1, 4);
 SELECT * FROM ends();
 
 -- two changes of one second that know nothing of each other: nobody can tell,

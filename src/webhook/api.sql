@@ -95,46 +95,27 @@ RETURN event ->> 'type' LIKE '%.deleted'
 COMMENT ON FUNCTION stripe_portal.event_is_final(jsonb) IS
 'Whether the event leaves its object in a state that Stripe never lets it leave';
 
-CREATE OR REPLACE FUNCTION stripe_portal.shows(object jsonb, attributes jsonb)
-RETURNS boolean
+CREATE OR REPLACE FUNCTION stripe_portal.put_back(object jsonb, previous jsonb)
+RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     attribute record;
 BEGIN
-    IF attributes IS NULL OR attributes = '{}' THEN
-        RETURN false;
-    END IF;
-    FOR attribute IN SELECT key, value FROM jsonb_each(attributes) LOOP
-        IF jsonb_typeof(attribute.value) = 'object'
-           AND jsonb_typeof(object -> attribute.key) = 'object' THEN
-            -- nested hashes hold only the keys that changed
-            IF attribute.value <> '{}'
-               AND NOT stripe_portal.shows(object -> attribute.key, attribute.value) THEN
-                RETURN false;
-            END IF;
-        ELSIF coalesce(object -> attribute.key, 'null') <> attribute.value THEN
-            RETURN false;
-        END IF;
+    FOR attribute IN SELECT key, value FROM jsonb_each(previous) LOOP
+        object := object || jsonb_build_object(attribute.key,
+            -- nested hashes hold only the keys that changed, lists are whole
+            CASE WHEN jsonb_typeof(attribute.value) = 'object' AND jsonb_typeof(object -> attribute.key) = 'object'
+                 THEN stripe_portal.put_back(object -> attribute.key, attribute.value)
+                 ELSE attribute.value END);
     END LOOP;
-    RETURN true;
+    RETURN object;
 END
 $$;
 
-COMMENT ON FUNCTION stripe_portal.shows(jsonb, jsonb) IS
-'Whether the object has exactly these values; used with previous_attributes to find the event before another one';
-
-CREATE OR REPLACE FUNCTION stripe_portal.event_follows(later jsonb, earlier jsonb)
-RETURNS boolean
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN (earlier ->> 'type' LIKE '%.created' AND later ->> 'type' NOT LIKE '%.created')
-    OR (stripe_portal.shows(earlier #> '{data,object}', later #> '{data,previous_attributes}')
-        AND later ->> 'type' NOT LIKE '%.created'
-        AND NOT stripe_portal.shows(later #> '{data,object}', earlier #> '{data,previous_attributes}'));
-
-COMMENT ON FUNCTION stripe_portal.event_follows(jsonb, jsonb) IS
-'Whether, of two events of one second, the first starts from the state that the second left behind';
+COMMENT ON FUNCTION stripe_portal.put_back(jsonb, jsonb) IS
+'An event''s object as it was before the event: with its previous_attributes put back';
 
 CREATE OR REPLACE FUNCTION stripe_portal.last_event_of_second(event jsonb, OUT last jsonb, OUT certain boolean)
 LANGUAGE sql STABLE
@@ -154,23 +135,36 @@ AS $$
           AND known.status IN ('applied', 'failed')
           AND known.payload #>> '{data,object,object}' = event #>> '{data,object,object}'
     ), candidate AS (
-        SELECT e
+        SELECT e, e ->> 'id' AS id, e ->> 'type' AS type,
+               jsonb_strip_nulls(e #> '{data,object}') AS after,
+               nullif(e #> '{data,previous_attributes}', '{}') AS previous
         FROM second
         WHERE stripe_portal.event_is_final(e)
            OR NOT (SELECT bool_or(stripe_portal.event_is_final(any_of.e)) FROM second AS any_of)
-    ), unfollowed AS (
-        SELECT candidate.e
-        FROM candidate
-        WHERE NOT EXISTS (
-            SELECT FROM candidate AS other
-            WHERE other.e ->> 'id' <> candidate.e ->> 'id'
-              AND stripe_portal.event_follows(other.e, candidate.e))
+    ), step AS (
+        -- Each event is a step from one state of the object to another.  On a
+        -- walk, every state is left as often as it is entered, but for the
+        -- last one, which is entered once more.
+        SELECT after AS state, 1 AS entered FROM candidate
+        WHERE previous IS NOT NULL OR type LIKE '%.created' OR type LIKE '%.deleted'
+        UNION ALL
+        SELECT jsonb_strip_nulls(stripe_portal.put_back(after, previous)), -1 FROM candidate
+        WHERE previous IS NOT NULL
+    ), last_state AS (
+        SELECT state FROM step GROUP BY state HAVING sum(entered) > 0
+        UNION
+        -- where nothing but one state is spoken of, that is it
+        SELECT (SELECT after FROM candidate LIMIT 1) WHERE (SELECT count(DISTINCT after) FROM candidate) = 1
+    ), verdict AS (
+        -- Several states are left when events of this second have yet to
+        -- arrive; none, when the walk ended where it began.
+        SELECT count(*) = 1 AS certain FROM last_state
     )
-    -- Several are left when they say the same, or when what they changed does
-    -- not tell; none when they go round in a circle.
-    SELECT coalesce((SELECT e FROM unfollowed ORDER BY e ->> 'id' DESC LIMIT 1),
-                    (SELECT e FROM candidate ORDER BY e ->> 'id' DESC LIMIT 1)),
-           (SELECT count(DISTINCT e #> '{data,object}') = 1 FROM unfollowed)
+    SELECT candidate.e, verdict.certain
+    FROM candidate, verdict
+    WHERE NOT verdict.certain OR candidate.after = (SELECT state FROM last_state)
+    ORDER BY candidate.id DESC
+    LIMIT 1
 $$;
 
 COMMENT ON FUNCTION stripe_portal.last_event_of_second(jsonb) IS
