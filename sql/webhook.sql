@@ -72,6 +72,10 @@ SELECT left(event, 13) AS event, outcome, error FROM deliver('hello');
 SELECT outcome FROM deliver('hello');
 SELECT left(event, 13) AS event, outcome, error FROM deliver('[1, 2]');
 SELECT left(event, 13) AS event, outcome, error FROM deliver('{"id": "", "livemode": false}');
+SELECT left(event, 13) AS event, outcome, error FROM deliver(event(repeat('e', 3000), 'customer.created', 0, '{"object": "customer", "id": "cus_1"}'));
+SELECT left(event, 13) AS event, outcome, error FROM deliver(event('evt_a', 'customer.created', 0, '{}', jsonb_build_object('account', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 200) AS i))));
+SELECT left(event, 13) AS event, outcome, error
+FROM deliver(event('evt_long', 'customer.created', 0, jsonb_build_object('object', 'customer', 'id', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 500) AS i))));
 SELECT left(event, 13) AS event, outcome, error FROM deliver(repeat('[', 100000));
 SELECT left(event, 13) AS event, outcome, error
 FROM stripe_receive_webhook('\x7b22ff227d'::bytea, 't=1700000000,v1=19c151c4805983ccd9753759b7ecc05f15b43f814c6780dab8a82f152fed6fb8', to_timestamp(1700000000));

@@ -29,6 +29,7 @@
 static Jsonb *read_jsonb(const char *payload, size_t payload_len, char **problem);
 static char *name_body(const char *payload, size_t payload_len);
 static char *replace_nul_escapes(const char *json);
+static char *read_object_id(JsonbContainer *object);
 static bool read_unix_time(JsonbContainer *object, const char *key, TimestampTz *result);
 static bool read_iso_time(JsonbContainer *object, const char *key, TimestampTz *result);
 
@@ -44,45 +45,47 @@ sp_webhook_read_event(const char *payload, size_t payload_len)
 	JsonbContainer *object;
 	JsonbValue *livemode;
 	char	   *id;
+	char	   *account;
 
 	event->account = "";
 	event->jsonb = read_jsonb(payload, payload_len, &event->problem);
 	root = event->jsonb ? &event->jsonb->root : NULL;
+	event->thin = sp_stripe_json_text(root, "object") != NULL &&
+		strcmp(sp_stripe_json_text(root, "object"), "v2.core.event") == 0;
 	id = sp_stripe_json_text(root, "id");
+	account = sp_stripe_json_text(root, event->thin ? "context" : "account");
 	livemode = sp_stripe_json_get(root, "livemode");
+
+	/* These three are the key of its row, and have to fit into an index. */
 	if (id == NULL || *id == '\0' || strlen(id) > MAX_ID_LEN ||
+		(account != NULL && strlen(account) > MAX_ID_LEN) ||
 		livemode == NULL || livemode->type != jbvBool)
 	{
 		if (event->jsonb != NULL)
-			event->problem = "the body is not an event: it has no usable \"id\" and \"livemode\"";
+			event->problem = "the body is not an event: it has no usable \"id\", \"account\" and \"livemode\"";
+		event->thin = false;
 		event->unreadable = true;
 		event->id = name_body(payload, payload_len);
 		return event;
 	}
 	event->id = id;
+	if (account != NULL)
+		event->account = account;
 	event->livemode = livemode->val.boolean;
 	event->type = sp_stripe_json_text(root, "type");
 	event->api_version = sp_stripe_json_text(root, "api_version");
-	event->thin = sp_stripe_json_text(root, "object") != NULL &&
-		strcmp(sp_stripe_json_text(root, "object"), "v2.core.event") == 0;
 
 	if (event->thin)
 	{
-		/* An event of API v2 names its object and the account, no more. */
-		char	   *context = sp_stripe_json_text(root, "context");
-
-		if (context != NULL)
-			event->account = context;
+		/* An event of API v2 names its object, and carries nothing of it. */
 		event->has_created = read_iso_time(root, "created", &event->created);
-		event->object_id = sp_stripe_json_text(sp_stripe_json_object(root, "related_object"), "id");
+		event->object_id = read_object_id(sp_stripe_json_object(root, "related_object"));
 		return event;
 	}
 
-	if (sp_stripe_json_text(root, "account") != NULL)
-		event->account = sp_stripe_json_text(root, "account");
 	event->has_created = read_unix_time(root, "created", &event->created);
 	object = sp_stripe_json_object(sp_stripe_json_object(root, "data"), "object");
-	event->object_id = sp_stripe_json_text(object, "id");
+	event->object_id = read_object_id(object);
 	event->carries_url = sp_stripe_json_text(object, "object") != NULL &&
 		strcmp(sp_stripe_json_text(object, "object"), "billing_portal.session") == 0;
 
@@ -200,6 +203,17 @@ replace_nul_escapes(const char *json)
 		p++;
 	}
 	return copy;
+}
+
+/*
+ * The object's id; NULL if it has none, or one that no id of Stripe's is like.
+ */
+static char *
+read_object_id(JsonbContainer *object)
+{
+	char	   *id = sp_stripe_json_text(object, "id");
+
+	return id != NULL && strlen(id) <= MAX_ID_LEN ? id : NULL;
 }
 
 /*
