@@ -74,7 +74,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.stripe_webhook(json) IS
-'stripe_receive_webhook as an endpoint of a gateway in the manner of PostgREST, which hands over the raw body as the only, unnamed argument and the headers in the setting request.headers. A refused signature answers 400 through response.status, everything else 200: what failed is stored here, so Stripe need not send it again';
+'stripe_receive_webhook as an endpoint of a gateway in the manner of PostgREST, which hands over the raw body as the only, unnamed argument and the headers in the setting request.headers. A refused signature answers 400 through response.status, every stored event 200, also one that failed: Stripe need not send it again';
 
 -- ---------------------------------------------------------------------------
 -- Applying an event, in whatever order it arrives
