@@ -176,6 +176,22 @@ SELECT * FROM ends();
 INSERT INTO story VALUES (3, event('evt_0', 'customer.subscription.updated', 2, sub('{"status": "past_due"}'), '{"status": "active"}'));
 SELECT * FROM ends();
 
+-- A bad one of the same second is a failed event, and no more than that: the
+-- others are put in order without it.
+DELETE FROM story;
+SELECT deliver(event('evt_1', 'product.created', 1, '{"object": "product", "id": "prod_t", "name": "1"}'));
+SELECT deliver(event('evt_9', 'product.updated', 1, '{"object": "product", "id": "prod_t", "name": "3", "active": "perhaps"}', '{"name": "2", "active": null}'));
+SELECT deliver(event('evt_2', 'product.updated', 1, '{"object": "product", "id": "prod_t", "name": "2"}', '{"name": "1"}'));
+SELECT name, event, refetch FROM stripe_portal.product WHERE id = 'prod_t';
+-- a NUL, which jsonb can not hold, does not stand in the way either
+CREATE FUNCTION deliver_text(payload text) RETURNS text LANGUAGE sql AS $$
+    SELECT outcome FROM stripe_receive_webhook(payload, stripe_sign_webhook(payload, 'whsec_test_secret')) $$;
+SELECT deliver_text('{"id":"evt_n1","livemode":false,"created":9,"type":"product.created","data":{"object":{"object":"product","id":"prod_n","name":"X"}}}');
+SELECT deliver_text('{"id":"evt_n2","livemode":false,"created":9,"type":"product.updated","data":{"object":{"object":"product","id":"prod_n","name":"a\u0000b"},"previous_attributes":{"name":"X"}}}');
+SELECT deliver_text('{"id":"evt_n3","livemode":false,"created":9,"type":"product.updated","data":{"object":{"object":"product","id":"prod_n","name":"last"},"previous_attributes":{"name":"a\u0000b"}}}');
+SELECT name, refetch FROM stripe_portal.product WHERE id = 'prod_n';
+DROP FUNCTION deliver_text;
+
 DROP FUNCTION ends, sub, deliver, event;
 DROP TABLE story;
 TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.product, stripe_portal.price, stripe_portal.subscription;

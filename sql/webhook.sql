@@ -36,6 +36,9 @@ SELECT outcome FROM deliver(event('evt_session', 'billing_portal.session.created
     '{"object": "billing_portal.session", "id": "bps_1", "customer": "cus_1", "url": "https://billing.stripe.com/p/session/test_secret"}'));
 SELECT payload #> '{data,object}' AS object FROM stripe_portal.event WHERE id = 'evt_session';
 
+SELECT outcome FROM deliver('{"id": "", "livemode": false, "data": {"object": {"object": "billing_portal.session", "url": "https://billing.stripe.com/p/session/test_secret"}}}');
+SELECT count(*) FROM stripe_portal.event AS e WHERE position('test_secret' IN convert_from(e.body, 'UTF8')) > 0;
+
 -- bytea is the same; the time of arrival can be given.
 SELECT outcome FROM stripe_receive_webhook(:'jenny'::bytea, stripe_sign_webhook(:'jenny', 'whsec_test_secret'));
 SELECT outcome FROM stripe_receive_webhook(event('evt_queued', 'customer.updated', 1, '{"object": "customer", "id": "cus_1"}'),
@@ -86,6 +89,10 @@ SELECT convert_from(body, 'UTF8') AS body FROM stripe_portal.event WHERE body = 
 SELECT * FROM deliver('{"id":"evt_test_65X","object":"v2.core.event","type":"v1.customer.subscription.updated","livemode":false,'
     '"created":"2026-11-10T12:00:00.000Z","context":null,"related_object":{"id":"sub_X1","type":"subscription","url":"/v1/subscriptions/sub_X1"}}');
 SELECT type, created, object_id, status FROM stripe_portal.event WHERE id = 'evt_test_65X';
+SELECT created, (deliver(format('{"id":"evt_time%s","object":"v2.core.event","type":"v1.x","livemode":false,"created":"%s"}', n, created))).outcome
+FROM unnest(ARRAY['2026-01-01T-9:-9:-9Z', '2026-02-31T23:59:60.Z', '-999-01-01T00:00:00Z', '2026-11-10', '2026-11-10T12:00:00+01:00', '2024-02-29T23:59:59.5Z'])
+    WITH ORDINALITY AS t (created, n);
+SELECT id, created FROM stripe_portal.event WHERE id LIKE 'evt_time%' AND created IS NOT NULL;
 
 -- Live and test, account and account do not mix, not even with the same ids.
 SELECT outcome FROM deliver(event('evt_1', 'customer.created', 9, '{"object": "customer", "id": "cus_1", "email": "live@example.com"}', '{"livemode": true}'));
@@ -126,6 +133,13 @@ SELECT * FROM stripe_replay('evt_objected');
 SELECT status, attempts, error FROM stripe_portal.event WHERE id = 'evt_objected';
 SELECT count(*) FROM stripe_portal.customer WHERE id = 'cus_o';
 DROP FUNCTION object_to();
+
+-- One on the ledger itself that leaves the event out is not passed over.
+CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE TRIGGER leave_out BEFORE INSERT ON stripe_portal.event FOR EACH ROW EXECUTE FUNCTION leave_out();
+SELECT outcome FROM deliver(event('evt_left_out', 'customer.created', 0, '{"object": "customer", "id": "cus_lo"}'));
+DROP TRIGGER leave_out ON stripe_portal.event;
+DROP FUNCTION leave_out();
 
 -- ---------------------------------------------------------------------------
 -- Handlers: called once for each applied event, with the row.
@@ -185,8 +199,36 @@ END $$;
 RESET ROLE;
 INSERT INTO stripe_portal.event_handler VALUES ('product.updated', 'handlers.grab');
 SELECT outcome, error FROM deliver(event('evt_h5', 'product.updated', 0, '{"object": "product", "id": "prod_h5"}'));
+-- nor does it get them afterwards: what it sets is undone, and nothing of it
+-- runs at commit
+SET ROLE regress_handler_owner;
+CREATE OR REPLACE FUNCTION handlers.grab(e stripe_portal.event) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('search_path', 'handlers, pg_catalog', false);
+END $$;
+CREATE FUNCTION handlers.json_build_object(text, text, text, text) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE 'hijacked as %', current_user;
+END $$;
+CREATE TABLE handlers.later (i integer);
+CREATE FUNCTION handlers.at_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'late, as %', current_user; END $$;
+CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON handlers.later DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION handlers.at_commit();
+RESET ROLE;
+SELECT event('evt_h6', 'product.updated', 0, '{"object": "product", "id": "prod_h6"}') AS hijack \gset
+BEGIN;
+SELECT FROM set_config('request.headers', json_build_object('stripe-signature', stripe_sign_webhook(:'hijack', 'whsec_test_secret'))::text, true);
+SELECT stripe_webhook(:'hijack');
+SHOW search_path;
+COMMIT;
+SET ROLE regress_handler_owner;
+CREATE OR REPLACE FUNCTION handlers.grab(e stripe_portal.event) RETURNS void LANGUAGE sql AS $$ INSERT INTO handlers.later VALUES (1) $$;
+RESET ROLE;
+SELECT outcome, error FROM deliver(event('evt_h7', 'product.updated', 0, '{"object": "product", "id": "prod_h7"}'));
 DELETE FROM stripe_portal.event_handler;
+SET client_min_messages = warning;
 DROP SCHEMA handlers CASCADE;
+RESET client_min_messages;
 REVOKE ALL ON SCHEMA stripe_portal FROM regress_handler_owner;
 DROP ROLE regress_handler_owner;
 
@@ -205,6 +247,13 @@ SELECT * FROM stripe_replay('evt_test_65X');
 SELECT * FROM stripe_replay('evt_bad_type');
 SELECT attempts FROM stripe_portal.event WHERE id = 'evt_bad_type';
 SELECT outcome, error FROM stripe_replay((SELECT id FROM stripe_portal.event WHERE body = 'hello'));
+-- one that was readable once, but is too deep for the stack that is left
+SELECT outcome FROM deliver(event('evt_deep', 'customer.created', 0,
+    ('{"object": "customer", "id": "cus_deep", "metadata": ' || repeat('{"a":', 1000) || '1' || repeat('}', 1000) || '}')::jsonb));
+SET max_stack_depth = '100kB';
+SELECT stripe_replay('evt_deep');
+RESET max_stack_depth;
+SELECT outcome FROM stripe_replay('evt_deep');
 SELECT * FROM stripe_replay('evt_nowhere');
 \echo :LAST_ERROR_SQLSTATE
 

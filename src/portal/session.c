@@ -278,7 +278,7 @@ check_options(Wish *wish)
 		char	   *key;
 
 		/* after_completion may redirect, which is a way back like any other */
-		if (token == WJB_VALUE && is_return_url && value.type == jbvString)
+		if ((token == WJB_VALUE || token == WJB_ELEM) && is_return_url && value.type == jbvString)
 			sp_portal_check_return_url(pnstrdup(value.val.string.val, value.val.string.len),
 									   sp_return_hosts);
 		if (token != WJB_KEY)

@@ -66,7 +66,7 @@ BEGIN
     FROM @extschema@.stripe_receive_webhook(
         $1::text,
         nullif(current_setting('request.headers', true), '')::json ->> 'stripe-signature');
-    RETURN json_build_object('event', receipt.event, 'outcome', receipt.outcome);
+    RETURN pg_catalog.json_build_object('event', receipt.event, 'outcome', receipt.outcome);
 EXCEPTION WHEN SQLSTATE 'SPW01' THEN
     PERFORM set_config('response.status', '400', true);
     RETURN json_build_object('error', SQLERRM);
@@ -117,7 +117,16 @@ $$;
 COMMENT ON FUNCTION stripe_portal.put_back(jsonb, jsonb) IS
 'An event''s object as it was before the event: with its previous_attributes put back';
 
-CREATE OR REPLACE FUNCTION stripe_portal.last_event_of_second(event jsonb, OUT last jsonb, OUT certain boolean)
+CREATE OR REPLACE FUNCTION stripe_portal.read_payload(payload json)
+RETURNS jsonb
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'stripe_read_payload';
+
+COMMENT ON FUNCTION stripe_portal.read_payload(json) IS
+'A payload as jsonb, with U+FFFD for the escape \u0000, which jsonb can not hold';
+
+CREATE OR REPLACE FUNCTION stripe_portal.last_event_of_second(
+    event jsonb, unwritable text[], OUT last jsonb, OUT certain boolean)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -125,7 +134,7 @@ AS $$
         -- what is known of this second: the ledger, and the event at hand
         SELECT event AS e
         UNION ALL
-        SELECT known.payload::jsonb
+        SELECT stripe_portal.read_payload(known.payload)
         FROM stripe_portal.event AS known
         WHERE known.object_id = event #>> '{data,object,id}'
           AND known.created = stripe_portal.read_time(event -> 'created')
@@ -133,14 +142,15 @@ AS $$
           AND known.account = coalesce(event ->> 'account', '')
           AND known.id <> event ->> 'id'
           AND known.status IN ('applied', 'failed')
-          AND known.payload #>> '{data,object,object}' = event #>> '{data,object,object}'
+          AND known.id <> ALL (unwritable)
     ), candidate AS (
         SELECT e, e ->> 'id' AS id, e ->> 'type' AS type,
                jsonb_strip_nulls(e #> '{data,object}') AS after,
                nullif(e #> '{data,previous_attributes}', '{}') AS previous
         FROM second
-        WHERE stripe_portal.event_is_final(e)
-           OR NOT (SELECT bool_or(stripe_portal.event_is_final(any_of.e)) FROM second AS any_of)
+        WHERE e #>> '{data,object,object}' = event #>> '{data,object,object}'
+          AND (stripe_portal.event_is_final(e)
+               OR NOT (SELECT bool_or(stripe_portal.event_is_final(any_of.e)) FROM second AS any_of))
     ), step AS (
         -- Each event is a step from one state of the object to another.  On a
         -- walk, every state is left as often as it is entered, but for the
@@ -167,8 +177,8 @@ AS $$
     LIMIT 1
 $$;
 
-COMMENT ON FUNCTION stripe_portal.last_event_of_second(jsonb) IS
-'Of all known events of this object and second, the one that happened last; certain is false where their content does not tell. Depends on the set of events only, never on their order of arrival';
+COMMENT ON FUNCTION stripe_portal.last_event_of_second(jsonb, text[]) IS
+'Of all known events of this object and second, but for the unwritable ones, the one that happened last; certain is false where their content does not tell. Depends on the set of events only, never on their order of arrival';
 
 CREATE OR REPLACE FUNCTION stripe_portal.apply_event(event jsonb)
 RETURNS boolean
@@ -179,6 +189,7 @@ DECLARE
     kind CONSTANT text := event #>> '{data,object,object}';
     tie boolean;
     verdict record;
+    unwritable text[] := '{}';
 BEGIN
     IF kind IS NULL OR kind NOT IN ('subscription', 'customer', 'price', 'product') THEN
         RETURN false;
@@ -200,8 +211,20 @@ BEGIN
     IF tie THEN
         -- The arriving event can also be what shows that a third one, known
         -- but passed over before, was the last.
-        verdict := stripe_portal.last_event_of_second(event);
-        PERFORM stripe_portal.write_object(kind, verdict.last, true, NOT verdict.certain);
+        LOOP
+            verdict := stripe_portal.last_event_of_second(event, unwritable);
+            BEGIN
+                PERFORM stripe_portal.write_object(kind, verdict.last, true,
+                                                   NOT verdict.certain OR unwritable <> '{}');
+                EXIT;
+            EXCEPTION WHEN data_exception OR integrity_constraint_violation OR raise_exception THEN
+                IF verdict.last ->> 'id' = event ->> 'id' THEN
+                    RAISE;
+                END IF;
+                -- that one has failed before: not the fault of this one
+                unwritable := unwritable || (verdict.last ->> 'id');
+            END;
+        END LOOP;
     END IF;
     RETURN true;
 END
@@ -250,7 +273,7 @@ COMMENT ON COLUMN stripe_portal.event.id IS 'Stripe''s id; for a body that is no
 COMMENT ON COLUMN stripe_portal.event.created IS 'When it happened, on Stripe''s clock, to the second';
 COMMENT ON COLUMN stripe_portal.event.object_id IS 'The id of the object it is about';
 COMMENT ON COLUMN stripe_portal.event.payload IS 'The request body, byte for byte; only the URL of a portal session is left out';
-COMMENT ON COLUMN stripe_portal.event.body IS 'The request body where it is not an event that json can hold';
+COMMENT ON COLUMN stripe_portal.event.body IS 'The request body where it is not an event that json can hold; empty if it speaks of a portal session, whose URL must not be kept';
 COMMENT ON COLUMN stripe_portal.event.status IS 'applied; ignored: no table for its object; thin: carries no data; failed: see error';
 COMMENT ON COLUMN stripe_portal.event.attempts IS 'How often it was tried to apply it';
 

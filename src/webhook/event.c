@@ -10,11 +10,14 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "access/xact.h"
 #include "common/sha2.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 #include "utils/resowner.h"
@@ -23,12 +26,15 @@
 #include "stripe/json.h"
 #include "webhook/webhook.h"
 
+PG_FUNCTION_INFO_V1(stripe_read_payload);
+
 /* Stripe's own limit for ids. */
 #define MAX_ID_LEN	255
 
 static Jsonb *read_jsonb(const char *payload, size_t payload_len, char **problem);
 static char *name_body(const char *payload, size_t payload_len);
-static char *replace_nul_escapes(const char *json);
+static bool payload_mentions(const char *payload, size_t payload_len, const char *word);
+static char *replace_nul_escapes(char *json);
 static char *read_object_id(JsonbContainer *object);
 static bool read_unix_time(JsonbContainer *object, const char *key, TimestampTz *result);
 static bool read_iso_time(JsonbContainer *object, const char *key, TimestampTz *result);
@@ -65,6 +71,7 @@ sp_webhook_read_event(const char *payload, size_t payload_len)
 			event->problem = "the body is not an event: it has no usable \"id\", \"account\" and \"livemode\"";
 		event->thin = false;
 		event->unreadable = true;
+		event->carries_url = payload_mentions(payload, payload_len, "billing_portal.session");
 		event->id = name_body(payload, payload_len);
 		return event;
 	}
@@ -124,8 +131,7 @@ read_jsonb(const char *payload, size_t payload_len, char **problem)
 					 errmsg("the body has a NUL byte")));
 		pg_verify_mbstr(PG_UTF8, json, payload_len, false);
 		json = pg_any_to_server(json, payload_len, PG_UTF8);
-		if (strstr(json, "\\u0000") != NULL)
-			json = replace_nul_escapes(json);
+		json = replace_nul_escapes(json);
 		result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json)));
 		ReleaseCurrentSubTransaction();
 	}
@@ -163,7 +169,6 @@ sp_webhook_rethrow_if_passing(ErrorData *error)
 		case ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK):
 		case ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES):
 		case ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION):
-		case ERRCODE_TO_CATEGORY(ERRCODE_SYSTEM_ERROR):
 			ReThrowError(error);
 	}
 	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
@@ -186,15 +191,43 @@ name_body(const char *payload, size_t payload_len)
 }
 
 /*
- * A copy of the JSON text with every escape \u0000 turned into \ufffd.  An
+ * Whether a word occurs in a body, which may hold any bytes.
+ */
+static bool
+payload_mentions(const char *payload, size_t payload_len, const char *word)
+{
+	size_t		len = strlen(word);
+
+	for (size_t i = 0; i + len <= payload_len; i++)
+	{
+		if (memcmp(payload + i, word, len) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * stripe_portal.read_payload(json) returns jsonb
+ */
+Datum
+stripe_read_payload(PG_FUNCTION_ARGS)
+{
+	char	   *json = replace_nul_escapes(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
+}
+
+/*
+ * The JSON text, changed in place to have \ufffd for every escape \u0000.  An
  * escaped backslash that happens to stand before "u0000" is left alone.
  */
 static char *
-replace_nul_escapes(const char *json)
+replace_nul_escapes(char *json)
 {
-	char	   *copy = pstrdup(json);
+	if (strstr(json, "\\u0000") == NULL)
+		return json;
 
-	for (char *p = copy; *p != '\0'; p++)
+	for (char *p = json; *p != '\0'; p++)
 	{
 		if (*p != '\\' || p[1] == '\0')
 			continue;
@@ -202,7 +235,7 @@ replace_nul_escapes(const char *json)
 			memcpy(p + 2, "fffd", 4);
 		p++;
 	}
-	return copy;
+	return json;
 }
 
 /*
@@ -238,18 +271,26 @@ read_unix_time(JsonbContainer *object, const char *key, TimestampTz *result)
 static bool
 read_iso_time(JsonbContainer *object, const char *key, TimestampTz *result)
 {
+	static const char pattern[] = "dddd-dd-ddTdd:dd:dd";
 	char	   *value = sp_stripe_json_text(object, key);
 	struct pg_tm tm = {0};
-	int			chars = 0;
+	size_t		len;
 
-	if (value == NULL ||
-		sscanf(value, "%4d-%2d-%2dT%2d:%2d:%2d%n",
-			   &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
-			   &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &chars) != 6 ||
-		chars != 19 || (value[chars] != 'Z' && value[chars] != '.') ||
-		value[strlen(value) - 1] != 'Z' ||
-		!IS_VALID_JULIAN(tm.tm_year, tm.tm_mon, tm.tm_mday) ||
-		tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31)
+	if (value == NULL || (len = strlen(value)) < lengthof(pattern) || value[len - 1] != 'Z')
+		return false;
+	for (int i = 0; pattern[i] != '\0'; i++)
+	{
+		if (pattern[i] == 'd' ? !isdigit((unsigned char) value[i]) : value[i] != pattern[i])
+			return false;
+	}
+	if (value[19] != 'Z' && value[19] != '.')
+		return false;
+
+	sscanf(value, "%d-%d-%dT%d:%d:%d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
+		   &tm.tm_hour, &tm.tm_min, &tm.tm_sec);
+	if (tm.tm_year < 1970 || tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 ||
+		tm.tm_mday > day_tab[isleap(tm.tm_year)][tm.tm_mon - 1] ||
+		tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
 		return false;
 	return tm2timestamp(&tm, 0, NULL, result) == 0;
 }

@@ -4,8 +4,11 @@
  *	  Calling the functions that users registered for events.
  *
  * A handler runs with the rights of the function's owner: receiving is a
- * SECURITY DEFINER function of the extension's owner, and whoever may write
- * to stripe_portal.event_handler must not become that owner by it.
+ * SECURITY DEFINER function of the extension's owner, and whoever owns a
+ * handler must not become that owner by it.  Nor may it do so afterwards: what
+ * it sets is undone when it returns, since the rest of the receiving relies on
+ * the search path, and it cannot queue anything that runs as somebody else at
+ * commit.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,6 +19,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/snapmgr.h"
 
 #include "query.h"
@@ -112,6 +116,7 @@ sp_webhook_call_handlers(List *handlers, const SpEvent *event)
 		ErrorContextCallback context;
 		Oid			user;
 		int			security;
+		int			guc_level;
 
 		context.callback = handler_error_context;
 		context.arg = handler;
@@ -124,7 +129,9 @@ sp_webhook_call_handlers(List *handlers, const SpEvent *event)
 					 errmsg("event handler %s(stripe_portal.event) does not exist", handler->name)));
 
 		GetUserIdAndSecContext(&user, &security);
-		SetUserIdAndSecContext(handler->owner, security | SECURITY_LOCAL_USERID_CHANGE);
+		SetUserIdAndSecContext(handler->owner,
+							   security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+		guc_level = NewGUCNestLevel();
 		PushActiveSnapshot(GetTransactionSnapshot());
 
 		/* No FunctionCall1: a handler may well return NULL. */
@@ -135,6 +142,7 @@ sp_webhook_call_handlers(List *handlers, const SpEvent *event)
 		(void) FunctionCallInvoke(fcinfo);
 
 		PopActiveSnapshot();
+		AtEOXact_GUC(false, guc_level);
 		SetUserIdAndSecContext(user, security);
 		error_context_stack = context.previous;
 		CommandCounterIncrement();

@@ -218,6 +218,16 @@ stripe_replay(PG_FUNCTION_ARGS)
 	delivery.replay = true;
 	delivery.event = sp_webhook_read_event(delivery.payload, delivery.payload_len);
 
+	/*
+	 * It was readable when it came in, but with less stack left than then, a
+	 * deeply nested one is not.
+	 */
+	if (strcmp(delivery.event->id, key.id) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+				 errmsg("event \"%s\" could not be read again", key.id),
+				 delivery.event->problem ? errdetail_internal("%s", delivery.event->problem) : 0));
+
 	if (strcmp(status, "applied") == 0)
 	{
 		/* Its handlers were called; the state takes it as often as you like. */
@@ -357,7 +367,9 @@ store(Delivery *delivery, const char *status, const char *error)
 	values[6] = text_or_null(event->object_id, &isnull[6]);
 	isnull[7] = event->unreadable;
 	isnull[8] = !event->unreadable;
-	if (event->unreadable)
+	if (event->unreadable && event->carries_url)
+		values[8] = PointerGetDatum(cstring_to_text(""));
+	else if (event->unreadable)
 		values[8] = PointerGetDatum(cstring_to_text_with_len(delivery->payload,
 															 delivery->payload_len));
 	else if (event->carries_url)
@@ -373,7 +385,16 @@ store(Delivery *delivery, const char *status, const char *error)
 	values[9] = CStringGetTextDatum(status);
 	values[10] = text_or_null(error, &isnull[10]);
 	values[11] = TimestampTzGetDatum(delivery->received_at);
-	return sp_query_run(&insert_event, values, isnull, InvalidSnapshot) == 1;
+	if (sp_query_run(&insert_event, values, isnull, InvalidSnapshot) == 1)
+		return true;
+
+	/* Another delivery was faster, or else somebody's trigger is in the way. */
+	if (sp_query_run(&find_event, values, NULL, InvalidSnapshot) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("event \"%s\" was not stored", event->id),
+				 errdetail("A trigger on stripe_portal.event left the row out.")));
+	return false;
 }
 
 /*

@@ -131,13 +131,15 @@ sp_webhook_refuse(SpSignature why)
 
 /*
  * The bytes that Stripe signed.  It signs and sends UTF-8; a database in
- * another encoding has converted a text on its way in.
+ * another encoding has converted a text on its way in, unless it is SQL_ASCII,
+ * which takes everything as it comes.
  */
 const char *
 sp_webhook_signed_bytes(text *payload, size_t *len)
 {
 	char	   *bytes = VARDATA_ANY(payload);
-	char	   *converted = pg_server_to_any(bytes, VARSIZE_ANY_EXHDR(payload), PG_UTF8);
+	char	   *converted = GetDatabaseEncoding() == PG_SQL_ASCII ? bytes :
+		pg_server_to_any(bytes, VARSIZE_ANY_EXHDR(payload), PG_UTF8);
 
 	*len = converted == bytes ? VARSIZE_ANY_EXHDR(payload) : strlen(converted);
 	return converted;
