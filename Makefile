@@ -25,7 +25,7 @@ SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto)
 
 # install is first because the rest needs the extension; "make installcheck"
 # starts a server of its own.
-REGRESS        = install signature webhook state access portal flow api form settings privileges readme
+REGRESS        = install signature webhook state access portal return flow api form settings privileges readme
 REGRESS_OPTS   = --temp-instance=./tmp_check --encoding=UTF8 --no-locale --launcher=test/with_stripe
 ISOLATION      = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=test/isolation --temp-instance=./tmp_check_iso --encoding=UTF8 --no-locale \

@@ -11,13 +11,19 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "portal/return_url.h"
 
 #define MAX_URL_LEN	2048
 
 static bool is_loopback(const char *host, size_t len);
 static bool host_is_allowed(const char *host, size_t len, const char *allowed_hosts);
+static void check_literals(const char *url);
+static char *decode(const char *url);
+static bool hex_decode_byte(const char *digits, char *byte);
 static void refuse(const char *problem) pg_attribute_noreturn();
+static void refuse_with_hint(const char *problem, const char *hint) pg_attribute_noreturn();
 
 /*
  * Raise 22023 unless url is absolute, https (or http to this machine), and
@@ -34,10 +40,12 @@ sp_portal_check_return_url(const char *url, const char *allowed_hosts)
 	const char *host;
 	const char *host_end;
 	const char *port;
+	const char *fragment;
 	size_t		authority_len;
 
 	if (strlen(url) > MAX_URL_LEN)
 		refuse("It is longer than 2048 bytes.");
+	check_literals(url);
 	for (const char *p = url; *p != '\0'; p++)
 	{
 		/* browsers read a backslash as a slash, so it can hide the host */
@@ -86,6 +94,94 @@ sp_portal_check_return_url(const char *url, const char *allowed_hosts)
 				 errmsg("return URL refused"),
 				 errdetail("Host \"%.*s\" is not in \"stripe_portal.return_hosts\".",
 						   (int) Min(host_end - host, 255), host)));
+
+	/* what stands after "#" stays in the browser */
+	if ((fragment = strchr(url, '#')) != NULL && strchr(fragment, '?') != NULL)
+		refuse_with_hint("Its query stands after the fragment, where no server sees it.",
+					   "Put \"?\" and what follows it before \"#\".");
+}
+
+/*
+ * Raise 22023 for what was written into the URL by hand and works at most
+ * once, or should never leave the server.
+ */
+static void
+check_literals(const char *url)
+{
+	static const char *const ids[] = {"bps_", "cs_test_", "cs_live_"};
+
+	/* sk_ alone would do away with Slovak: /sk_SK/account */
+	static const char *const secrets[] = {
+		"sk_test_", "sk_live_", "sk_org_", "rk_test_", "rk_live_", "whsec_"
+	};
+	char	   *plain = decode(url);
+	const char *brace = strchr(url, '{');
+
+	if ((brace != NULL && strchr(brace, '}') != NULL) || strstr(plain, "{CHECKOUT_SESSION_ID}") != NULL)
+		refuse_with_hint("It has a placeholder in braces, which the portal does not fill in.",
+					   "Only Stripe's Checkout fills in {CHECKOUT_SESSION_ID}; leave it out.");
+
+	for (const char *word = plain; *word != '\0'; word++)
+	{
+		if (word > plain && (isalnum((unsigned char) word[-1]) || word[-1] == '_'))
+			continue;
+		for (size_t i = 0; i < lengthof(ids); i++)
+		{
+			if (strncmp(word, ids[i], strlen(ids[i])) == 0)
+				refuse_with_hint("It has the id of one Stripe session in it.",
+							   "Each session has an id of its own; leave it out.");
+		}
+		for (size_t i = 0; i < lengthof(secrets); i++)
+		{
+			if (strncmp(word, secrets[i], strlen(secrets[i])) == 0)
+				refuse_with_hint("It has a secret in it.",
+							   "Whoever comes back sees the URL: take the secret out, and replace it at Stripe.");
+		}
+	}
+	pfree(plain);
+}
+
+/*
+ * The URL with its percent-encoding undone once.  A NUL in it would hide the
+ * rest, so it becomes a space.
+ */
+static char *
+decode(const char *url)
+{
+	char	   *plain = palloc(strlen(url) + 1);
+	char	   *end = plain;
+
+	for (const char *p = url; *p != '\0'; p++)
+	{
+		char		byte;
+
+		if (*p == '%' && hex_decode_byte(p + 1, &byte))
+		{
+			*end++ = byte != '\0' ? byte : ' ';
+			p += 2;
+		}
+		else
+			*end++ = *p;
+	}
+	*end = '\0';
+	return plain;
+}
+
+/* The byte that two hexadecimal digits stand for, if that is what they are. */
+static bool
+hex_decode_byte(const char *digits, char *byte)
+{
+	int			value = 0;
+
+	for (int i = 0; i < 2; i++)
+	{
+		if (!isxdigit((unsigned char) digits[i]))
+			return false;
+		value = value * 16 + (isdigit((unsigned char) digits[i]) ? digits[i] - '0'
+							  : pg_tolower((unsigned char) digits[i]) - 'a' + 10);
+	}
+	*byte = (char) value;
+	return true;
 }
 
 static bool
@@ -124,9 +220,15 @@ host_is_allowed(const char *host, size_t len, const char *allowed_hosts)
 static void
 refuse(const char *problem)
 {
+	refuse_with_hint(problem, "Give an absolute URL such as https://app.example.com/account.");
+}
+
+static void
+refuse_with_hint(const char *problem, const char *hint)
+{
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("return URL refused"),
 			 errdetail_internal("%s", problem),
-			 errhint("Give an absolute URL such as https://app.example.com/account.")));
+			 errhint("%s", hint)));
 }

@@ -1,0 +1,41 @@
+-- Return URLs: what must not be written into one.  Nobody here is a
+-- subscriber, so a URL that passes is followed by the rule's refusal, and no
+-- request leaves either way.
+\set VERBOSITY terse
+CREATE FUNCTION attempt(url text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    detail text;
+    hint text;
+BEGIN
+    PERFORM stripe_portal_session('cus_nobody', url);
+EXCEPTION
+    WHEN SQLSTATE 'SPA01' THEN
+        RETURN 'passes';
+    WHEN invalid_parameter_value THEN
+        GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+        -- neither quotes the URL, which may hold a secret
+        RETURN concat_ws(' ', detail, hint);
+END $$;
+
+-- a secret, an id of one session, a placeholder of another Stripe product
+SELECT url, attempt('https://app.example.com/' || url) FROM unnest(ARRAY[
+    '?k=sk_test_1', '?k=sk_live_1', '?k=sk_org_1', '?k=rk_test_1', '?k=rk_live_1', 'whsec_1', '#whsec_1', '?k%3Dsk_live_1', '?k=%73k%5flive%5F1',
+    '?s=bps_1', 'bps_1', '?s=cs_test_a1', '?s=cs_live_a1', '?s=%63s_live_a1', '?x=%00bps_1',
+    '?s={CHECKOUT_SESSION_ID}', '?s=%7BCHECKOUT_SESSION_ID%7d', '{anything}/x'
+]) WITH ORDINALITY AS u (url, n) ORDER BY n;
+-- a query that no server sees
+SELECT url, attempt('https://app.example.com/' || url) FROM unnest(ARRAY['#tab?x=1', '?x=1#tab?y=2', '#?']) AS url;
+-- what only looks like it
+SELECT url, attempt('https://app.example.com/' || url) FROM unnest(ARRAY[
+    '', 'sk_SK/account', 'task_live_1', 'my_sk_live_1', 'desk_test_1', '?q=docs_test_1', 'subscription?x=1#tab', '#', '?x=%7B%22a%22%3A1%7D', '?x=%', '?x=%4', '?x=%zz'
+]) WITH ORDINALITY AS u (url, n) ORDER BY n;
+-- the setting is held to it, and so is where a flow leads
+SET stripe_portal.return_url = 'https://app.example.com/?k=sk_live_1';
+SELECT attempt(NULL);
+RESET stripe_portal.return_url;
+\set VERBOSITY default
+SELECT stripe_portal_session('cus_nobody', 'https://app.example.com/', 'payment_method_update',
+    options => '{"flow_data": {"after_completion": {"type": "redirect", "redirect": {"return_url": "https://app.example.com/?s={CHECKOUT_SESSION_ID}"}}}}');
+\set VERBOSITY terse
+
+DROP FUNCTION attempt;
