@@ -83,6 +83,18 @@ DROP TABLE export;
 DROP OWNED BY regress_reader;
 DROP ROLE regress_reader;
 
+-- In a parallel query, even as the first thing that a session does
+CREATE TABLE big AS SELECT 'cus_many' || CASE i WHEN 7 THEN '' ELSE i::text END AS customer_id FROM generate_series(1, 20000) AS i;
+ANALYZE big;
+\c -
+\set VERBOSITY terse
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET min_parallel_table_scan_size = 0;
+SELECT count(*) FROM big WHERE stripe_is_active(customer_id);
+SELECT stripe_is_active('cus_many');
+DROP TABLE big;
+
 -- ---------------------------------------------------------------------------
 -- The ledger of sessions keeps the rule against a direct INSERT.
 INSERT INTO stripe_portal.session (livemode, customer, stripe_id) VALUES (false, 'cus_many', 'bps_1');

@@ -118,6 +118,33 @@ SELECT session IS NOT NULL AS session, url, refused FROM stripe_portal_open('cus
 SELECT count(*) AS requests FROM requests();
 DROP TRIGGER cancel_meanwhile ON stripe_portal.session;
 DROP FUNCTION cancel_meanwhile();
+-- An error that is no refusal stays one, and leaves nothing of the function's
+-- rights to a caller who catches it.
+CREATE FUNCTION in_the_way() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'in the way'; END $$;
+CREATE TRIGGER in_the_way AFTER INSERT ON stripe_portal.session FOR EACH ROW EXECUTE FUNCTION in_the_way();
+CREATE ROLE regress_catcher;
+GRANT EXECUTE ON FUNCTION stripe_portal_open TO regress_catcher;
+CREATE TABLE noted (what text);
+GRANT INSERT ON noted TO regress_catcher;
+SET SESSION AUTHORIZATION regress_catcher;
+DO $$
+BEGIN
+    INSERT INTO noted VALUES ('before');
+    BEGIN
+        PERFORM stripe_portal_open('cus_1');
+    EXCEPTION WHEN OTHERS THEN
+        RAISE NOTICE '%, caught as %', SQLERRM, current_user;
+    END;
+    RAISE NOTICE 'goes on as %', current_user;
+    INSERT INTO noted VALUES ('after');
+END $$;
+RESET SESSION AUTHORIZATION;
+SELECT * FROM noted;
+DROP TABLE noted;
+DROP OWNED BY regress_catcher;
+DROP ROLE regress_catcher;
+DROP TRIGGER in_the_way ON stripe_portal.session;
+DROP FUNCTION in_the_way();
 -- (the try was undone with everything in it)
 SELECT status FROM stripe_portal.subscription WHERE id = 'sub_1';
 

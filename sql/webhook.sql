@@ -247,6 +247,9 @@ SELECT * FROM stripe_replay('evt_test_65X');
 SELECT * FROM stripe_replay('evt_bad_type');
 SELECT attempts FROM stripe_portal.event WHERE id = 'evt_bad_type';
 SELECT outcome, error FROM stripe_replay((SELECT id FROM stripe_portal.event WHERE body = 'hello'));
+-- a long one, whose failure has to outlive its reading
+SELECT outcome FROM deliver('[' || repeat('1,', 200000) || 'x');
+SELECT outcome, error FROM stripe_replay((SELECT id FROM stripe_portal.event WHERE length(body) > 400000));
 -- one that was readable once, but is too deep for the stack that is left
 SELECT outcome FROM deliver(event('evt_deep', 'customer.created', 0,
     ('{"object": "customer", "id": "cus_deep", "metadata": ' || repeat('{"a":', 1000) || '1' || repeat('}', 1000) || '}')::jsonb));

@@ -16,6 +16,11 @@
 #error "stripe_portal needs PostgreSQL 15 or later"
 #endif
 
+/* 18 has pg_noreturn, to be written before the declaration. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* A named wait event needs no shared memory of ours since 17. */
 #if PG_VERSION_NUM >= 170000
 #include "utils/wait_event.h"

@@ -24,6 +24,8 @@ PG_MODULE_MAGIC;
 
 extern void _PG_init(void);
 
+PG_FUNCTION_INFO_V1(stripe_plan_support);
+
 void
 _PG_init(void)
 {
@@ -32,4 +34,17 @@ _PG_init(void)
 	sp_portal_init();
 
 	MarkGUCPrefixReserved("stripe_portal");
+}
+
+/*
+ * plan_support(internal) returns internal
+ *
+ * Has nothing to say to the planner, which loads this library by asking.  That
+ * has to happen before a parallel query begins: a library that is loaded in
+ * one, its settings in tow, is refused what was set for them before.
+ */
+Datum
+stripe_plan_support(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_POINTER(NULL);
 }

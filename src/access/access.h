@@ -10,6 +10,8 @@
 
 #include "utils/snapshot.h"
 
+#include "compat.h"
+
 /* The flows that are not Stripe's. */
 #define SP_FLOW_ACCESS	"access"
 #define SP_FLOW_PORTAL	"portal"
@@ -23,7 +25,7 @@ typedef struct SpCustomer
 
 extern char *sp_access_refusal(const SpCustomer *customer, const char *flow, Snapshot snapshot);
 extern void sp_access_require(const SpCustomer *customer, const char *flow);
-extern void sp_access_raise(const SpCustomer *customer, const char *flow, const char *refusal)
-			pg_attribute_noreturn();
+pg_noreturn extern void sp_access_raise(const SpCustomer *customer, const char *flow,
+										const char *refusal);
 
 #endif							/* SP_ACCESS_H */

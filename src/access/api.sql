@@ -3,7 +3,7 @@
 CREATE OR REPLACE FUNCTION @extschema@.stripe_is_active(
     customer text, flow text DEFAULT 'access', account text DEFAULT '', livemode boolean DEFAULT NULL)
 RETURNS boolean
-LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER COST 50
+LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER COST 50 SUPPORT stripe_portal.plan_support
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'stripe_is_active';
 

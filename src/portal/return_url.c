@@ -13,6 +13,7 @@
 
 #include <ctype.h>
 
+#include "compat.h"
 #include "portal/return_url.h"
 
 #define MAX_URL_LEN	2048
@@ -22,8 +23,8 @@ static bool host_is_allowed(const char *host, size_t len, const char *allowed_ho
 static void check_literals(const char *url);
 static char *decode(const char *url);
 static bool hex_decode_byte(const char *digits, char *byte);
-static void refuse(const char *problem) pg_attribute_noreturn();
-static void refuse_with_hint(const char *problem, const char *hint) pg_attribute_noreturn();
+pg_noreturn static void refuse(const char *problem);
+pg_noreturn static void refuse_with_hint(const char *problem, const char *hint);
 
 /*
  * Raise 22023 unless url is absolute, https (or http to this machine), and

@@ -186,14 +186,15 @@ stripe_portal_open(PG_FUNCTION_ARGS)
 		{
 			ErrorData  *error;
 
+			/* Undo before raising again: a caller may catch that. */
 			MemoryContextSwitchTo(context);
 			error = CopyErrorData();
-			if (error->sqlerrcode != ERRCODE_SP_NOT_ACTIVE)
-				PG_RE_THROW();
 			FlushErrorState();
 			RollbackAndReleaseCurrentSubTransaction();
 			MemoryContextSwitchTo(context);
 			CurrentResourceOwner = owner;
+			if (error->sqlerrcode != ERRCODE_SP_NOT_ACTIVE)
+				ReThrowError(error);
 
 			/* The rule changed its mind during the call. */
 			session.refused = refusal(&wish);

@@ -1,5 +1,13 @@
 -- stripe: talking to Stripe's API.
 
+CREATE OR REPLACE FUNCTION stripe_portal.plan_support(internal)
+RETURNS internal
+LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'stripe_plan_support';
+
+COMMENT ON FUNCTION stripe_portal.plan_support(internal) IS
+'Makes the planner load the library before a parallel query begins, so that its settings are there in the workers';
+
 -- Volatile, because it has effects outside, and so that it is called exactly
 -- as often as it is written.  Not in a parallel worker, which would open a
 -- connection of its own and could be started more than once.

@@ -2,12 +2,12 @@
 
 CREATE OR REPLACE FUNCTION @extschema@.stripe_verify_webhook(payload text, sig text, at timestamptz DEFAULT NULL)
 RETURNS boolean
-LANGUAGE c STABLE PARALLEL SAFE
+LANGUAGE c STABLE PARALLEL SAFE SUPPORT stripe_portal.plan_support
 AS 'MODULE_PATHNAME', 'stripe_verify_webhook_text';
 
 CREATE OR REPLACE FUNCTION @extschema@.stripe_verify_webhook(payload bytea, sig text, at timestamptz DEFAULT NULL)
 RETURNS boolean
-LANGUAGE c STABLE PARALLEL SAFE
+LANGUAGE c STABLE PARALLEL SAFE SUPPORT stripe_portal.plan_support
 AS 'MODULE_PATHNAME', 'stripe_verify_webhook_bytea';
 
 COMMENT ON FUNCTION @extschema@.stripe_verify_webhook(text, text, timestamptz) IS
@@ -18,7 +18,7 @@ COMMENT ON FUNCTION @extschema@.stripe_verify_webhook(bytea, text, timestamptz) 
 
 CREATE OR REPLACE FUNCTION @extschema@.stripe_sign_webhook(payload text, secret text, at timestamptz DEFAULT NULL)
 RETURNS text
-LANGUAGE c STABLE PARALLEL SAFE
+LANGUAGE c STABLE PARALLEL SAFE SUPPORT stripe_portal.plan_support
 AS 'MODULE_PATHNAME', 'stripe_sign_webhook';
 
 COMMENT ON FUNCTION @extschema@.stripe_sign_webhook(text, text, timestamptz) IS

@@ -185,6 +185,7 @@ receive_call(const char *payload, size_t payload_len, FunctionCallInfo fcinfo)
 Datum
 stripe_replay(PG_FUNCTION_ARGS)
 {
+	MemoryContext context;
 	Delivery	delivery = {0};
 	SpEvent		key = {0};
 	TupleDesc	tupdesc;
@@ -204,6 +205,7 @@ stripe_replay(PG_FUNCTION_ARGS)
 	key.account = PG_ARGISNULL(2) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(2));
 
 	SPI_connect();
+	context = CurrentMemoryContext;
 	key_values(&key, values);
 	if (sp_query_run(&lock_event, values, NULL, InvalidSnapshot) == 0)
 		ereport(ERROR,
@@ -216,7 +218,10 @@ stripe_replay(PG_FUNCTION_ARGS)
 	delivery.payload = VARDATA_ANY(payload);
 	delivery.payload_len = VARSIZE_ANY_EXHDR(payload);
 	delivery.replay = true;
+	/* its words are in the answer, which outlives SPI */
+	MemoryContextSwitchTo(delivery.context);
 	delivery.event = sp_webhook_read_event(delivery.payload, delivery.payload_len);
+	MemoryContextSwitchTo(context);
 
 	/*
 	 * It was readable when it came in, but with less stack left than then, a
@@ -228,7 +233,7 @@ stripe_replay(PG_FUNCTION_ARGS)
 				 errmsg("event \"%s\" could not be read again", key.id),
 				 delivery.event->problem ? errdetail_internal("%s", delivery.event->problem) : 0));
 
-	if (strcmp(status, "applied") == 0)
+	if (strcmp(status, "applied") == 0 && delivery.event->jsonb != NULL)
 	{
 		/* Its handlers were called; the state takes it as often as you like. */
 		values[0] = JsonbPGetDatum(delivery.event->jsonb);

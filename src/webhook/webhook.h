@@ -13,13 +13,14 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "webhook/signature.h"
 
 /* verify.c */
 extern SpSignature sp_webhook_verify(const char *payload, size_t payload_len,
 									 text *sig, TimestampTz at);
 extern const char *sp_webhook_signed_bytes(text *payload, size_t *len);
-extern void sp_webhook_refuse(SpSignature why) pg_attribute_noreturn();
+pg_noreturn extern void sp_webhook_refuse(SpSignature why);
 
 /*
  * event.c: an event, as far as it could be read.  problem says why it can not
