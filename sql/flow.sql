@@ -94,6 +94,7 @@ SELECT stripe_portal_session('cus_1', flow => 'payment_method_update', subscript
 SELECT stripe_portal_session('cus_1', flow => 'customer_update', options => '{"flow_data": {"customer_update": {"subscription": "sub_1"}}}');
 SELECT stripe_portal_session('cus_1', flow => 'subscription_cancel', options => '{"flow_data": {"subscription_cancel": {"subscription": "sub_2"}}}');
 SELECT stripe_portal_session('cus_1', flow => 'payment_method_update', options => '{"flow_data": {"subscription_cancel": {"subscription": "sub_1"}}}');
+SELECT stripe_portal_session('cus_1', flow => 'subscription_cancel', options => '{"flow_data": {"subscription_cancel": [{"subscription": "sub_2"}]}}');
 SELECT count(*) AS requests FROM requests();
 
 -- ---------------------------------------------------------------------------

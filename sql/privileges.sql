@@ -67,6 +67,19 @@ SHOW stripe_portal.webhook_secret;
 RESET ROLE;
 SELECT customer, refused, opened_by FROM stripe_portal.session WHERE customer = 'cus_1';
 
+-- What the README grants to an analyst is enough to read the items.
+CREATE ROLE regress_analyst;
+GRANT USAGE ON SCHEMA stripe_portal TO regress_analyst;
+GRANT SELECT ON stripe_portal.subscription, stripe_portal.subscription_item TO regress_analyst;
+INSERT INTO stripe_portal.subscription (id, livemode, customer, status, items, event, event_created)
+VALUES ('sub_1', false, 'cus_9', 'active', '[{"id": "si_1", "current_period_end": 1700000000}]', 'evt_1', now());
+SET ROLE regress_analyst;
+SELECT id, extract(epoch FROM current_period_end) AS current_period_end FROM stripe_portal.subscription_item;
+SELECT count(*) FROM stripe_portal.event;
+RESET ROLE;
+DROP OWNED BY regress_analyst;
+DROP ROLE regress_analyst;
+
 -- Before the library is loaded a setting is a mere placeholder, which anybody
 -- can set; loading it puts that right.
 \c -
@@ -99,4 +112,4 @@ RESET ROLE;
 REVOKE ALL ON DATABASE :DBNAME FROM regress_app;
 DROP OWNED BY regress_app, regress_webhook;
 DROP ROLE regress_stranger, regress_app, regress_webhook;
-TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.session;
+TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.subscription, stripe_portal.session;

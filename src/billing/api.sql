@@ -369,12 +369,13 @@ SELECT item.id,
        item.price,
        item.product,
        item.quantity,
-       stripe_portal.read_time(item.current_period_start) AS current_period_start,
-       stripe_portal.read_time(item.current_period_end) AS current_period_end
+       -- no function of ours: who may read the view may not call those
+       to_timestamp(item.current_period_start) AS current_period_start,
+       to_timestamp(item.current_period_end) AS current_period_end
 FROM stripe_portal.subscription,
      jsonb_to_recordset(subscription.items) AS item (
          id text, price text, product text, quantity bigint,
-         current_period_start jsonb, current_period_end jsonb);
+         current_period_start double precision, current_period_end double precision);
 
 COMMENT ON TABLE stripe_portal.customer IS 'Stripe customers, as their latest event left them; deleted ones stay as tombstones';
 COMMENT ON TABLE stripe_portal.product IS 'Stripe products, as their latest event left them; deleted ones stay as tombstones';

@@ -149,6 +149,10 @@ BEGIN
                           ELSE jsonb_build_object('flow_data', data || jsonb_build_object('type', flow)) END;
     END IF;
 
+    IF jsonb_typeof(own) <> 'object' THEN
+        RAISE EXCEPTION 'the parameters of flow "%" must be a JSON object', flow
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     IF own ? 'subscription' THEN
         RAISE EXCEPTION 'options must not choose the subscription'
             USING ERRCODE = 'invalid_parameter_value',
