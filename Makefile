@@ -2,7 +2,7 @@ EXTENSION  = stripe_portal
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(EXTENSION).control)
 
 # The architecture: a topic may use those to its left, never those to its right.
-TOPICS = stripe billing webhook access portal
+TOPICS = stripe billing webhook access portal churn winback sync
 
 MODULE_big = $(EXTENSION)
 OBJS       = src/$(EXTENSION).o src/query.o $(patsubst %.c,%.o,$(foreach t,$(TOPICS),$(sort $(wildcard src/$(t)/*.c))))
@@ -16,7 +16,7 @@ SQL_PARTS  = src/header.sql \
              src/grants.sql
 DATA       = $(wildcard src/upgrade/$(EXTENSION)--*--*.sql)
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
-DOCS       = README.md
+DOCS       = README.md REFERENCE.md
 
 PG_CPPFLAGS = -I$(CURDIR)/src -DSP_VERSION='"$(EXTVERSION)"' $(shell pkg-config --cflags libcurl libcrypto)
 # Callbacks and inline functions of the server's headers leave arguments unused.
@@ -25,7 +25,12 @@ SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto)
 
 # install is first because the rest needs the extension; "make installcheck"
 # starts a server of its own.
-REGRESS        = install signature webhook state access portal return flow api form settings privileges readme
+REGRESS        = install \
+                 api form settings \
+                 signature webhook state \
+                 access \
+                 portal return flow \
+                 privileges readme
 REGRESS_OPTS   = --temp-instance=./tmp_check --encoding=UTF8 --no-locale --launcher=test/with_stripe
 ISOLATION      = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=test/isolation --temp-instance=./tmp_check_iso --encoding=UTF8 --no-locale \
