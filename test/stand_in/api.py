@@ -10,9 +10,10 @@ import traceback
 from dataclasses import dataclass, field
 
 from . import form, schema
+from .documents import to_json
 from .errors import StripeError
 from .routes import CONTROL, Route, find
-from .world import API_VERSION, KEYS, Account, Key, World, to_json
+from .world import API_VERSION, KEYS, Account, Key, World
 
 
 @dataclass

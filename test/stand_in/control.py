@@ -6,15 +6,21 @@ not subject to faults and do not appear in the log of requests.
 
 from __future__ import annotations
 
-from . import parameters as P
+import random
+
+from . import entitlements, events, feedback_options, parameters as P, payment_methods  # noqa: F401, their calls
+from .catalogue import add_price
+from .coupons import end_discounts, refresh
+from .customers import add_customer
+from .documents import render
 from .errors import StripeError
 from .faults import KINDS
+from .limiter import RateLimiter
 from .portal import ACTIONS, default_configuration, save_default_configuration, visit
-from .resources import add_customer, add_price
 from .routes import CONTROL, route
 from .subscriptions import add_subscription, set_status
 from .webhooks import SECRET, sign
-from .world import Account, Fault, render
+from .world import Account, Fault
 
 MOMENT = {'secret': 'string', 'timestamp': 'timestamp'}
 
@@ -22,11 +28,38 @@ MOMENT = {'secret': 'string', 'timestamp': 'timestamp'}
 @route('POST', CONTROL + 'fault', {'kind*': tuple(KINDS), 'times': 'integer', 'path': 'string',
                                    'retry_after': 'integer', 'seconds': 'number'})
 def add_fault(account: Account, params: dict) -> dict:
-    """The next `times` API requests (of this path prefix) misbehave."""
+    """The next `times` API requests (of this path prefix) misbehave; times=0 is all until the next reset."""
     fault = Fault(params['kind'], params.get('times', 1), params.get('path', '/'), params.get('seconds', 5),
                   params.get('retry_after'))
     account.world.faults.append(fault)
     return {'object': 'stand_in.fault', **vars(fault)}
+
+
+@route('POST', CONTROL + 'rate_limit', {'per_second': 'integer', 'retry_after': 'integer'})
+def limit_rate(account: Account, params: dict) -> dict:
+    """From now on refuse with 429 what exceeds a rate, and count; without per_second only count."""
+    account.world.limiter = RateLimiter(params.get('per_second'), params.get('retry_after'))
+    return read_rate(account, {})
+
+
+@route('GET', CONTROL + 'rate_limit', {})
+def read_rate(account: Account, params: dict) -> dict:
+    """How many requests came, how many in the busiest second, and how many were refused."""
+    return {'object': 'stand_in.rate_limit', **account.world.limiter.report()}
+
+
+@route('POST', CONTROL + 'page_limit', {'limit*': 'integer'})
+def limit_pages(account: Account, params: dict) -> dict:
+    """Lists give at most so many objects per page, whatever limit asks for."""
+    account.world.page_limit = params['limit']
+    return {'object': 'stand_in.page_limit', 'limit': params['limit']}
+
+
+@route('POST', CONTROL + 'drop', {'share*': 'number', 'seed': 'integer'})
+def drop_deliveries(account: Account, params: dict) -> dict:
+    """Lose this share of the deliveries of events to come, chosen at random; 0 ends it."""
+    account.world.drop = (params['share'], random.Random(params.get('seed', 0))) if params['share'] else None
+    return {'object': 'stand_in.drop', 'share': params['share']}
 
 
 @route('POST', CONTROL + 'reset', {'state': 'boolean'})
@@ -42,20 +75,24 @@ def requests(account: Account, params: dict) -> dict:
     return {'object': 'stand_in.requests', 'data': account.world.requests}
 
 
-@route('GET', CONTROL + 'deliveries', {'limit': 'integer', 'object': 'string', 'starting_after': 'string',
+@route('GET', CONTROL + 'deliveries', {'limit': 'integer', 'lost': 'boolean', 'object': 'string', 'starting_after': 'string',
                                        'type': 'string', **MOMENT})
 def deliveries(account: Account, params: dict) -> dict:
-    """Events as they would be delivered now, oldest first; `limit` keeps the newest."""
+    """Events as they would be delivered now, oldest first; `limit` keeps the newest.
+
+    Those whose delivery is lost are missing; lost=true gives only them.
+    """
+    payload = account.world.webhooks.payload
     events = list(account.objects['event'].values())
     if 'starting_after' in params:
         events = events[events.index(account.get('event', params['starting_after'], 'starting_after')) + 1:]
     events = [event for event in events
-              if params.get('type') in (None, event['type'])
+              if event['.lost'] == params.get('lost', False) and params.get('type') in (None, event['type'])
               and params.get('object') in (None, event['data']['object'].get('id'))]
     return {'object': 'stand_in.deliveries', 'data': [{
         'id': event['id'], 'type': event['type'], 'object_id': event['data']['object'].get('id'),
-        'payload': event['.payload'],
-        'signature': sign(event['.payload'], params.get('secret', SECRET), params.get('timestamp')),
+        'payload': payload(event),
+        'signature': sign(payload(event), params.get('secret', SECRET), params.get('timestamp')),
         'attempts': event.get('.attempts', []),
     } for event in (events[-params['limit']:] if 'limit' in params else events)]}
 
@@ -80,11 +117,21 @@ def settle(account: Account, params: dict) -> dict:
     return {'object': 'stand_in.settle', 'settled': account.world.webhooks.settle(params.get('timeout', 30))}
 
 
-@route('POST', CONTROL + 'clock', {'advance*': 'integer'})
-def advance_clock(account: Account, params: dict) -> dict:
-    """Move the time of new objects and events ahead; signatures keep the real time."""
-    account.world.ahead += params['advance']
-    return {'object': 'stand_in.clock', 'now': account.world.now()}
+@route('POST', CONTROL + 'clock', {'advance': 'integer', 'set': 'timestamp'})
+def move_clock(account: Account, params: dict) -> dict:
+    """Move the time of new objects, events and Date headers; signatures keep the real time.
+
+    What Stripe does only because time passes: discounts end, coupons and codes expire.
+    """
+    world = account.world
+    world.ahead += params.get('advance', 0)
+    if 'set' in params:
+        world.ahead += params['set'] - world.now()
+    with world.caused_by(None, None):
+        for one in list(world.accounts.values()):
+            end_discounts(one)
+            refresh(one)
+    return {'object': 'stand_in.clock', 'now': world.now()}
 
 
 @route('GET', CONTROL + 'state', {})

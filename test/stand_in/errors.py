@@ -8,7 +8,7 @@ class StripeError(Exception):
 
     def __init__(self, message: str, *, status: int = 400, code: str | None = None,
                  param: str | None = None, error_type: str = 'invalid_request_error',
-                 before_execution: bool = False):
+                 before_execution: bool = False, kept: bool = False, more: dict | None = None):
         super().__init__(message)
         self.status = status
         self.code = code
@@ -16,6 +16,10 @@ class StripeError(Exception):
         self.error_type = error_type
         # Stripe keeps no idempotent answer for what fails before the endpoint runs.
         self.before_execution = before_execution
+        # A declined payment is an error, but the charge it made stays.
+        self.kept = kept
+        # Further members of the error object.
+        self.more = more or {}
 
     def body(self) -> dict:
         error: dict = {}
@@ -26,6 +30,7 @@ class StripeError(Exception):
         if self.param:
             error['param'] = self.param
         error['type'] = self.error_type
+        error.update(self.more)
         return {'error': error}
 
 

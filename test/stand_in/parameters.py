@@ -56,16 +56,22 @@ PRICE = {
     'tax_behavior': words('exclusive inclusive unspecified'),
     **EXPAND,
 }
+AMOUNT = {'unit_amount': 'integer', 'unit_amount_decimal': 'decimal'}
 PRICE_CREATE = {
+    'billing_scheme': words('per_unit tiered'),
     'currency*': 'currency',
     'product*': 'string',
     'recurring': {
         'interval*': words('day month week year'),
         'interval_count': 'integer',
+        'meter': 'string',
+        'trial_period_days': 'integer',
         'usage_type': words('licensed metered'),
     },
-    'unit_amount': 'integer',
-    'unit_amount_decimal': 'number',
+    'tiers': [{'flat_amount': 'integer', 'flat_amount_decimal': 'decimal', 'up_to*': 'integer or inf', **AMOUNT}],
+    'tiers_mode': words('graduated volume'),
+    'transform_quantity': {'divide_by*': 'integer', 'round*': words('down up')},
+    **AMOUNT,
     **PRICE,
 }
 PRICE_LIST = {'active': 'boolean', 'created': 'range', 'currency': 'currency', 'lookup_keys': ['string'],
@@ -88,10 +94,44 @@ COUPON_CREATE = {
 COUPON_UPDATE = {'metadata~': 'metadata', 'name': 'string', **EXPAND}
 COUPON_LIST = {'created': 'range', **PAGE}
 
+PROMOTION_CODE_CREATE = {
+    'active': 'boolean',
+    'code': 'string',
+    'customer': 'string',
+    'expires_at': 'timestamp',
+    'max_redemptions': 'integer',
+    'metadata~': 'metadata',
+    'promotion*': {'coupon*': 'string', 'type*': words('coupon')},
+    'restrictions': {'first_time_transaction': 'boolean', 'minimum_amount': 'integer',
+                     'minimum_amount_currency': 'currency'},
+    **EXPAND,
+}
+PROMOTION_CODE_UPDATE = {'active': 'boolean', 'metadata~': 'metadata', **EXPAND}
+PROMOTION_CODE_LIST = {'active': 'boolean', 'code': 'string', 'coupon': 'string', 'created': 'range',
+                       'customer': 'string', **PAGE}
+
+# Entitlements ---------------------------------------------------------------
+
+FEATURE_CREATE = {'lookup_key*': 'string', 'metadata': 'metadata', 'name*': 'string', **EXPAND}
+FEATURE_UPDATE = {'active': 'boolean', 'metadata~': 'metadata', 'name': 'string', **EXPAND}
+FEATURE_LIST = {'archived': 'boolean', 'lookup_key': 'string', **PAGE}
+PRODUCT_FEATURE_CREATE = {'entitlement_feature*': 'string', **EXPAND}
+ENTITLEMENT_LIST = {'customer*': 'string', **PAGE}
+
+# Payment methods ------------------------------------------------------------
+
+BILLING_DETAILS = {'address~': ADDRESS, 'email~': 'email', 'name~': 'string', 'phone~': 'string'}
+PAYMENT_METHOD_CREATE = {'billing_details': BILLING_DETAILS, 'card': {'token': 'string'}, 'metadata~': 'metadata',
+                         'type*': words('card'), **EXPAND}
+PAYMENT_METHOD_UPDATE = {'billing_details': BILLING_DETAILS, 'card': {'exp_month': 'integer', 'exp_year': 'integer'},
+                         'metadata~': 'metadata', **EXPAND}
+PAYMENT_METHOD_ATTACH = {'customer*': 'string', **EXPAND}
+PAYMENT_METHOD_LIST = {'customer': 'string', 'type': 'string', **PAGE}
+
 # Subscriptions --------------------------------------------------------------
 
 CANCELLATION_DETAILS = {'comment~': 'string', 'feedback~': FEEDBACK, 'feedback_option~': 'string'}
-DISCOUNTS = [{'coupon': 'string', 'discount': 'string'}]
+DISCOUNTS = [{'coupon': 'string', 'discount': 'string', 'promotion_code': 'string'}]
 
 SUBSCRIPTION = {
     'automatic_tax': {'enabled*': 'boolean'},
@@ -130,6 +170,24 @@ SUBSCRIPTION_UPDATE = {
 }
 SUBSCRIPTION_CANCEL = {'cancellation_details': CANCELLATION_DETAILS, 'invoice_now': 'boolean',
                        'prorate': 'boolean', **EXPAND}
+SUBSCRIPTION_PAUSE = {
+    'bill_for': {
+        'outstanding_usage_through': {'type*': words('none now')},
+        'unused_time_from': {'type*': words('item_current_period_start none now')},
+    },
+    'invoicing_behavior': words('invoice pending_invoice_item'),
+    'type*': words('subscription'),
+    **EXPAND,
+}
+SUBSCRIPTION_RESUME = {
+    'billing_cycle_anchor': {'type*': words('now unchanged')},
+    'payment_behavior': words('resume_on_payment_attempt resume_on_payment_success'),
+    'proration_behavior': PRORATION,
+    'proration_date': 'timestamp',
+    **EXPAND,
+}
+SUBSCRIPTION_MIGRATE = {'billing_mode*': {'type*': words('flexible')}, **EXPAND}
+SUBSCRIPTION_ITEM_LIST = {'subscription*': 'string', **PAGE}
 STATUSES = words('active canceled incomplete incomplete_expired past_due paused trialing unpaid')
 SUBSCRIPTION_LIST = {
     'collection_method': words('charge_automatically send_invoice'),
@@ -236,6 +294,10 @@ SESSION = {
     'return_url': 'url',
     **EXPAND,
 }
+
+FEEDBACK_OPTION = {'description*': 'string', **EXPAND}
+FEEDBACK_OPTION_UPDATE = {'description': 'string', **EXPAND}
+FEEDBACK_OPTION_LIST = {'status': words('active inactive'), **PAGE}
 
 # Webhooks and events ------------------------------------------------------------
 

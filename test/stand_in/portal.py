@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from . import parameters as P
+from .coupons import set_discounts
 from .errors import StripeError, missing
-from .resources import whole_address
+from .customers import whole_address
+from .payment_methods import add_card
 from .routes import route
-from .subscriptions import (TERMINAL, cancel_scheduled, change_item, discounts, end, is_classic,
+from .subscriptions import (TERMINAL, cancel_scheduled, change_item, end, is_classic,
                             period_ends, schedule_cancel, set_status, unschedule_cancel, usable_price)
-from .world import Account, merge, without
+from .documents import merge, without
+from .world import Account
 
 CONFIGURATION_KIND = 'billing_portal.configuration'
 SESSION_KIND = 'billing_portal.session'
@@ -388,7 +391,7 @@ def visit_accept_offer(account, subscription, configuration, params) -> None:
         raise StripeError('This portal session makes no offer.', param='session')
     coupon = cancel['retention']['coupon_offer']['coupon']
     with account.change(subscription, 'customer.subscription.updated'):
-        subscription['discounts'] = discounts(account, subscription, [{'coupon': coupon}])
+        set_discounts(account, subscription, [{'coupon': coupon}])
 
 
 VISITS = {'accept_offer': visit_accept_offer, 'cancel': visit_cancel, 'change_plan': visit_change_plan,
@@ -403,11 +406,7 @@ def update_customer(account: Account, customer: dict, params: dict) -> None:
 
 def update_payment_method(account: Account, customer: dict, params: dict) -> None:
     """Save a new card: a setup intent, the card, and the customer's new default."""
-    method = account.add('payment_method', account.world.new_id('pm'), {
-        'allow_redisplay': 'always', 'billing_details': {'email': customer['email'], 'name': customer['name']},
-        'card': {'brand': 'visa', 'country': 'US', 'exp_month': 12, 'exp_year': 2034, 'funding': 'credit',
-                 'last4': '4242'},
-        'customer': customer['id'], 'metadata': {}, 'type': 'card'})
+    method = add_card(account, customer)
     intent = account.add('setup_intent', account.world.new_id('seti'), {
         'customer': customer['id'], 'last_setup_error': None, 'metadata': {}, 'payment_method': None,
         'status': 'requires_payment_method', 'usage': 'off_session'})

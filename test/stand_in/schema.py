@@ -6,7 +6,7 @@ A description is a dict from name to type.  The name may end in marks:
     ~   may be emptied (`name=` clears it)
     -   may be emptied when updating only
 A type is
-    'string', 'integer', 'number', 'boolean', 'timestamp', 'url', 'email', 'currency',
+    'string', 'integer', 'number', 'decimal' (text that keeps every digit), 'boolean', 'timestamp', 'url', 'email', 'currency',
     'range' (a time, or a hash of gt, gte, lt, lte), 'metadata' (a hash of strings),
     'TYPE or word or word' (the type, or one of the literal words),
     a tuple of words (an enumeration), a one-element list (a list of it), a dict (a hash).
@@ -100,6 +100,12 @@ def number(value: str, param: str):
     return float(value) if '.' in value else int(value)
 
 
+def decimal(value: str, param: str) -> str:
+    if not re.fullmatch(r'[0-9]+(\.[0-9]{1,12})?', value):
+        raise refuse(f'Invalid decimal: {value}', param)
+    return value.rstrip('0').rstrip('.') if '.' in value else value
+
+
 def boolean(value: str, param: str) -> bool:
     if value not in ('true', 'false'):
         raise refuse(f'Invalid boolean: {value}', param)
@@ -148,6 +154,7 @@ SCALARS = {
     'timestamp': integer,
     'range': integer,
     'number': number,
+    'decimal': decimal,
     'boolean': boolean,
     'url': url,
     'email': email,

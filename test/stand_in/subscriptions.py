@@ -6,24 +6,26 @@ asks for billing_mode[type]=classic.
 
 from __future__ import annotations
 
-import calendar
-from datetime import datetime, timedelta, timezone
-
 from . import parameters as P
+from .coupons import set_discounts, take_off
 from .errors import StripeError, missing
+from .periods import later
 from .routes import route
-from .world import Account, merge, within, without
+from .documents import merge, within, without
+from .world import EXPANDED_LISTS, Account
 
 # Statuses that a subscription never leaves.
 TERMINAL = ('canceled', 'incomplete_expired')
 
 NO_CANCELLATION = {'comment': None, 'feedback': None, 'feedback_option': None, 'reason': None}
 
+FLEXIBLE = {'type': 'flexible', 'flexible': {'proration_discounts': 'included'}}
+
 SUBSCRIPTION = {
     'application': None, 'application_fee_percent': None,
     'automatic_tax': {'disabled_reason': None, 'enabled': False, 'liability': None},
     'billing_cycle_anchor': None, 'billing_cycle_anchor_config': None,
-    'billing_mode': {'type': 'flexible', 'flexible': {'proration_discounts': 'included'}},
+    'billing_mode': FLEXIBLE,
     'billing_schedules': [], 'billing_thresholds': None, 'cancel_at': None, 'cancel_at_period_end': False,
     'canceled_at': None, 'cancellation_details': NO_CANCELLATION, 'collection_method': 'charge_automatically',
     'currency': None, 'customer': None, 'customer_account': None, 'days_until_due': None,
@@ -47,17 +49,6 @@ SPECIAL = ('billing_cycle_anchor', 'billing_mode', 'cancel_at', 'cancel_at_perio
            'proration_date', 'trial_end', 'trial_period_days')
 
 
-def later(start: int, interval: str, count: int) -> int:
-    """The end of a billing period; months keep the day where the month has it."""
-    moment = datetime.fromtimestamp(start, timezone.utc)
-    if interval in ('day', 'week'):
-        return int((moment + timedelta(days=count * (7 if interval == 'week' else 1))).timestamp())
-    months = moment.month - 1 + count * (12 if interval == 'year' else 1)
-    year, month = moment.year + months // 12, months % 12 + 1
-    day = min(moment.day, calendar.monthrange(year, month)[1])
-    return int(moment.replace(year=year, month=month, day=day).timestamp())
-
-
 # Items --------------------------------------------------------------------------
 
 def usable_price(account: Account, price_id: str, param: str) -> dict:
@@ -78,7 +69,8 @@ def plan_of(price: dict) -> dict:
         'created': price['created'], 'currency': price['currency'], 'interval': price['recurring']['interval'],
         'interval_count': price['recurring']['interval_count'], 'livemode': price['livemode'],
         'metadata': price['metadata'], 'meter': None, 'nickname': price['nickname'], 'product': price['product'],
-        'tiers_mode': None, 'transform_usage': None, 'trial_period_days': None,
+        'tiers_mode': price['tiers_mode'], 'transform_usage': price['transform_quantity'],
+        'trial_period_days': price['recurring']['trial_period_days'],
         'usage_type': price['recurring']['usage_type'],
     }
 
@@ -134,35 +126,6 @@ def change_item(account: Account, subscription: dict, wanted: dict, param: str) 
         item['quantity'] = wanted['quantity']
     if 'metadata' in wanted:
         merge(item, {'metadata': wanted['metadata']})
-
-
-# Discounts ------------------------------------------------------------------------
-
-def discounts(account: Account, subscription: dict, wanted: list | None) -> list[str]:
-    """The discount ids that a discounts[] parameter stands for."""
-    result = []
-    for position, entry in enumerate(wanted or []):
-        if 'discount' in entry:
-            account.get('discount', entry['discount'], f'discounts[{position}][discount]')
-            result.append(entry['discount'])
-            continue
-        param = f'discounts[{position}][coupon]'
-        if 'coupon' not in entry:
-            raise StripeError(f'Missing required param: {param}.', code='parameter_missing', param=param)
-        coupon = account.get('coupon', entry['coupon'], param)
-        coupon['times_redeemed'] += 1
-        start = account.world.now()
-        months = coupon['duration_in_months']
-        discount = account.add('discount', account.world.new_id('di'), {
-            'checkout_session': None, 'customer': subscription['customer'], 'customer_account': None,
-            'end': later(start, 'month', months) if months else None, 'invoice': None, 'invoice_item': None,
-            'promotion_code': None, 'source': {'coupon': coupon['id'], 'type': 'coupon'}, 'start': start,
-            'subscription': subscription['id'], 'subscription_item': None,
-        })
-        # Discounts are the one kind of object that shows neither.
-        del discount['created'], discount['livemode']
-        result.append(discount['id'])
-    return result
 
 
 # Cancelling -------------------------------------------------------------------------
@@ -270,15 +233,15 @@ def add_subscription(account: Account, params: dict, subscription_id: str | None
                         status=status or ('trialing' if trial_end else 'active'))
     if params.get('billing_mode', {}).get('type') == 'classic':
         subscription['billing_mode'] = {'type': 'classic', 'flexible': None}
-    subscription['items'] = {'object': 'list', 'data': [], 'has_more': False,
+    subscription['items'] = {'object': 'list', 'data': [], 'has_more': False, '.inline': True,
                              'url': f"/v1/subscription_items?subscription={subscription['id']}"}
     for position, item in enumerate(params['items']):
         add_item(account, subscription, item, f'items[{position}]')
     merge(subscription, without(params, *SPECIAL))
     subscription['currency'] = subscription['items']['data'][0]['price']['currency']
     customer['currency'] = customer['currency'] or subscription['currency']
-    subscription['discounts'] = discounts(account, subscription, params.get('discounts'))
     change_cancellation(account, subscription, params)
+    set_discounts(account, subscription, params.get('discounts'))
     account.emit('customer.subscription.created', subscription)
     return subscription
 
@@ -305,6 +268,22 @@ def list_subscriptions(account: Account, params: dict) -> dict:
     return account.page('subscription', params, '/v1/subscriptions', match)
 
 
+def expanded_list(account: Account, customer: dict) -> dict:
+    return account.page('subscription', {}, f"/v1/customers/{customer['id']}/subscriptions",
+                        lambda item: item['customer'] == customer['id'] and item['status'] != 'canceled')
+
+
+EXPANDED_LISTS['customer', 'subscriptions'] = expanded_list
+
+
+@route('GET', '/v1/subscription_items', P.SUBSCRIPTION_ITEM_LIST)
+def list_subscription_items(account: Account, params: dict) -> dict:
+    """In the order of the list inside the subscription, which this one continues."""
+    subscription = account.get('subscription', params['subscription'], 'subscription')
+    return account.page('subscription_item', params, '/v1/subscription_items',
+                        entries=subscription['items']['data'])
+
+
 @route('GET', '/v1/subscriptions/{}', P.EXPAND)
 def retrieve_subscription(account: Account, params: dict, subscription_id: str) -> dict:
     return account.get('subscription', subscription_id)
@@ -322,10 +301,19 @@ def update_subscription(account: Account, params: dict, subscription_id: str) ->
             change_item(account, subscription, item, f'items[{position}]')
         if 'trial_end' in params:
             change_trial(account, subscription, params['trial_end'])
-        if 'discounts' in params:
-            subscription['discounts'] = discounts(account, subscription, params['discounts'])
+        if params.get('billing_cycle_anchor', {}).get('type') == 'now':
+            restart_period(account, subscription)
         change_cancellation(account, subscription, params)
+        if 'discounts' in params:
+            set_discounts(account, subscription, params['discounts'])
     return subscription
+
+
+def restart_period(account: Account, subscription: dict) -> None:
+    """Begin every item's period now."""
+    subscription['billing_cycle_anchor'] = account.world.now()
+    for item in subscription['items']['data']:
+        set_price(account, item, item['price'], None)
 
 
 def change_trial(account: Account, subscription: dict, trial_end) -> None:
@@ -348,3 +336,44 @@ def cancel_subscription(account: Account, params: dict, subscription_id: str) ->
     merge(subscription['cancellation_details'], params.get('cancellation_details', {}))
     end(account, subscription, 'cancellation_requested')
     return subscription
+
+
+@route('POST', '/v1/subscriptions/{}/pause', P.SUBSCRIPTION_PAUSE)
+def pause_subscription(account: Account, params: dict, subscription_id: str) -> dict:
+    subscription = account.get('subscription', subscription_id)
+    if subscription['status'] in (*TERMINAL, 'paused'):
+        raise StripeError(f"The subscription `{subscription_id}` is {subscription['status']} and cannot be paused.")
+    if subscription['schedule'] is not None:
+        raise StripeError(f'The subscription `{subscription_id}` has a schedule attached and cannot be paused.')
+    if is_classic(subscription):
+        raise StripeError('Only subscriptions with `billing_mode[type]=flexible` can be paused.')
+    set_status(account, subscription, 'paused', 'pause_requested')
+    return subscription
+
+
+@route('POST', '/v1/subscriptions/{}/resume', P.SUBSCRIPTION_RESUME)
+def resume_subscription(account: Account, params: dict, subscription_id: str) -> dict:
+    subscription = account.get('subscription', subscription_id)
+    if subscription['status'] != 'paused':
+        raise StripeError(f'The subscription `{subscription_id}` is not paused and cannot be resumed.')
+    if params.get('billing_cycle_anchor', {'type': 'now'})['type'] == 'now':
+        restart_period(account, subscription)
+    set_status(account, subscription, 'active', None)
+    return subscription
+
+
+@route('POST', '/v1/subscriptions/{}/migrate', P.SUBSCRIPTION_MIGRATE)
+def migrate_subscription(account: Account, params: dict, subscription_id: str) -> dict:
+    """From classic to flexible billing; there is no way back."""
+    with account.change(account.get('subscription', subscription_id),
+                        'customer.subscription.updated') as subscription:
+        if not is_classic(subscription):
+            raise StripeError(f'The subscription `{subscription_id}` already uses flexible billing.')
+        subscription['billing_mode'] = {**FLEXIBLE, 'updated_at': account.world.now()}
+    return subscription
+
+
+@route('DELETE', '/v1/subscriptions/{}/discount', {})
+def delete_subscription_discount(account: Account, params: dict, subscription_id: str) -> dict:
+    take_off(account, account.get('subscription', subscription_id), lambda discount: True)
+    return {'object': 'discount', 'deleted': True}

@@ -11,7 +11,8 @@ import threading
 import time
 from urllib.parse import urlsplit
 
-from .world import Account, World, render, to_json
+from .documents import render, to_json
+from .world import Account, World
 
 # The secret of deliveries that a test fetches instead of receiving them.
 SECRET = 'whsec_stand_in_secret'
@@ -38,12 +39,23 @@ class Webhooks:
         threading.Thread(target=self.run, daemon=True).start()
 
     def publish(self, account: Account, event: dict) -> None:
-        """Fix the event's text, which every delivery repeats to the byte, and send it."""
+        """Send a new event, unless its delivery is to be lost."""
         endpoints = self.endpoints(account, event['type'])
-        event['pending_webhooks'] = len(endpoints)
-        event['.payload'] = to_json(render(event))
-        for endpoint in endpoints:
-            self.queue.put((event, endpoint))
+        drop = self.world.drop
+        event['.lost'] = self.world.fate == 'lost' or drop is not None and drop[1].random() < drop[0]
+        event['pending_webhooks'] = max(len(endpoints), event['.lost'])
+        # Every delivery repeats the text of the first to the byte, whatever is delivered meanwhile.
+        event['.shown'] = {'pending_webhooks': event['pending_webhooks']}
+        if not event['.lost']:
+            for endpoint in endpoints:
+                self.queue.put((event, endpoint))
+
+    @staticmethod
+    def payload(event: dict) -> str:
+        """The text of an event, made when it is first needed."""
+        if '.payload' not in event:
+            event['.payload'] = to_json({**render(event), **event['.shown']})
+        return event['.payload']
 
     def resend(self, account: Account, event: dict) -> int:
         """Send an event once more, as a retry or a manual resend does."""
@@ -69,7 +81,9 @@ class Webhooks:
     def run(self) -> None:
         while True:
             event, endpoint = self.queue.get()
-            status = self.post(endpoint['url'], event['.payload'], endpoint['.secret'])
+            with self.world.lock:
+                payload = self.payload(event)
+            status = self.post(endpoint['url'], payload, endpoint['.secret'])
             with self.world.lock:
                 event.setdefault('.attempts', []).append({'endpoint': endpoint['id'], 'status': status})
                 if status is not None and 200 <= status < 300 and event['pending_webhooks']:

@@ -3,15 +3,11 @@
 An Account is one of Stripe's separate worlds of objects: one per mode (live or
 test) and connected account.  Handlers run one at a time under World.lock, so
 nothing below locks on its own.
-
-Keys of stored objects that begin with '+' are properties that Stripe shows only
-when they are expanded, those with '.' are ours; render() drops both.
 """
 
 from __future__ import annotations
 
-import copy
-import json
+import random
 import threading
 import time
 from collections import Counter, defaultdict
@@ -19,12 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Callable
 
+from .documents import clone, difference, render, within
 from .errors import StripeError, missing
+from .limiter import RateLimiter
 
 API_VERSION = '2026-10-28.endive'
 
 # Property name -> kind of object whose id it holds, for expand[].
 EXPANDABLE = {
+    'charge': 'charge',
     'configuration': 'billing_portal.configuration',
     'coupon': 'coupon',
     'customer': 'customer',
@@ -32,11 +31,29 @@ EXPANDABLE = {
     'default_price': 'price',
     'default_source': 'source',
     'discounts': 'discount',
+    'entitlement_feature': 'entitlements.feature',
+    'feature': 'entitlements.feature',
+    'feedback_option': 'billing.feedback_option',
+    'invoice': 'invoice',
+    'latest_charge': 'charge',
     'latest_invoice': 'invoice',
+    'payment_intent': 'payment_intent',
+    'payment_method': 'payment_method',
     'pending_setup_intent': 'setup_intent',
     'product': 'product',
+    'promotion_code': 'promotion_code',
     'schedule': 'subscription_schedule',
+    'subscription': 'subscription',
 }
+
+# (kind, property) -> function of the account and the object: lists that exist only when expanded.
+EXPANDED_LISTS: dict[tuple[str, str], Callable] = {}
+
+# Functions of the account, the event's type and its object, called after each event.
+LISTENERS: list[Callable] = []
+
+# What becomes of an event: sent to whoever listens; known to Stripe but never delivered; not even recorded.
+FATES = ('delivered', 'lost', 'none')
 
 
 @dataclass(frozen=True)
@@ -54,59 +71,6 @@ KEYS = {
 }
 
 
-def render(value):
-    """A copy as the API shows it, without the hidden keys."""
-    if isinstance(value, dict):
-        return {key: render(item) for key, item in value.items() if not key.startswith(('+', '.'))}
-    if isinstance(value, list):
-        return [render(item) for item in value]
-    return value
-
-
-def to_json(value) -> str:
-    """JSON as Stripe writes it, indented, in answers and in webhooks."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-def difference(before: dict, after: dict) -> dict:
-    """previous_attributes: the old values of what changed, nested for hashes, whole for lists."""
-    result = {}
-    for key in {**before, **after}:
-        old, new = before.get(key), after.get(key)
-        if old == new:
-            continue
-        result[key] = difference(old, new) if isinstance(old, dict) and isinstance(new, dict) else old
-    return result
-
-
-def merge(target: dict, params: dict) -> None:
-    """Overlay parameters on an object: hashes are merged, lists replaced, None empties."""
-    for key, value in params.items():
-        current = target.get(key)
-        if key == 'metadata':
-            merged = {**(current or {}), **value} if value else {}
-            target[key] = {name: text for name, text in merged.items() if text != ''}
-        elif value is None:
-            target[key] = [] if isinstance(current, list) else None
-        elif isinstance(value, dict) and isinstance(current, dict):
-            merge(current, value)
-        else:
-            target[key] = value
-
-
-def without(params: dict, *names: str) -> dict:
-    """The parameters that go onto the object as they are."""
-    return {key: value for key, value in params.items() if key not in ('expand', 'id', *names)}
-
-
-def within(value: int, wanted) -> bool:
-    """Does a time meet a range parameter (an exact time, or gt, gte, lt, lte)?"""
-    if not isinstance(wanted, dict):
-        return value == wanted
-    return (value > wanted.get('gt', value - 1) and value >= wanted.get('gte', value)
-            and value < wanted.get('lt', value + 1) and value <= wanted.get('lte', value))
-
-
 class Account:
     """The objects of one account in one mode."""
 
@@ -115,7 +79,8 @@ class Account:
         self.livemode = livemode
         self.name = name
         self.objects: dict[str, dict[str, dict]] = defaultdict(dict)
-        self.deleted: dict[str, set[str]] = defaultdict(set)
+        # What was deleted, as it last was: some answers still speak of it.
+        self.deleted: dict[str, dict[str, dict]] = defaultdict(dict)
 
     # Objects ------------------------------------------------------------------
 
@@ -125,10 +90,10 @@ class Account:
             raise StripeError(f'{noun(kind).capitalize()} already exists.', code='resource_already_exists',
                               param='id')
         entry = {'id': object_id, 'object': kind, 'created': self.world.now(), 'livemode': self.livemode,
-                 **copy.deepcopy(properties)}
+                 **clone(properties)}
         self.objects[kind][object_id] = entry
         self.world.added.append((self.objects[kind], object_id))
-        self.deleted[kind].discard(object_id)
+        self.deleted[kind].pop(object_id, None)
         return entry
 
     def get(self, kind: str, object_id: str, param: str = 'id') -> dict:
@@ -146,18 +111,26 @@ class Account:
 
     def remove(self, kind: str, object_id: str) -> dict:
         """Delete an object and give the stub Stripe answers with from then on."""
-        del self.objects[kind][object_id]
-        self.deleted[kind].add(object_id)
+        self.deleted[kind][object_id] = self.objects[kind].pop(object_id)
         return self.stub(kind, object_id)
 
     @staticmethod
     def stub(kind: str, object_id: str) -> dict:
         return {'id': object_id, 'object': kind, 'deleted': True}
 
+    def subscriptions_of(self, customer_id: str) -> list[dict]:
+        return [item for item in self.objects['subscription'].values() if item['customer'] == customer_id]
+
     # Events -------------------------------------------------------------------
 
-    def emit(self, event_type: str, subject: dict, previous: dict | None = None) -> dict:
+    def emit(self, event_type: str, subject: dict, previous: dict | None = None) -> None:
         """Record an event about an object and hand it to whoever delivers webhooks."""
+        if self.world.fate != 'none':
+            self.record(event_type, subject, previous)
+        for listener in LISTENERS:
+            listener(self, event_type, subject)
+
+    def record(self, event_type: str, subject: dict, previous: dict | None) -> None:
         data = {'object': render(subject)}
         if previous is not None:
             data['previous_attributes'] = previous
@@ -169,8 +142,9 @@ class Account:
             'type': event_type,
             **({'account': self.name} if self.name else {}),
         })
+        # What the object keeps to itself, for renderings in which Stripe once showed it.
+        event['.hidden'] = {key: clone(value) for key, value in subject.items() if key.startswith('.')}
         self.world.webhooks.publish(self, event)
-        return event
 
     @contextmanager
     def change(self, subject: dict, event_type: str):
@@ -178,7 +152,7 @@ class Account:
 
         An error inside leaves the object as it was.
         """
-        before, untouched = render(subject), copy.deepcopy(subject)
+        before, untouched = render(subject), clone(subject)
         try:
             yield subject
         except StripeError:
@@ -191,8 +165,9 @@ class Account:
 
     # Answers ------------------------------------------------------------------
 
-    def page(self, kind: str, params: dict, url: str, match=lambda item: True) -> dict:
-        """One page of a list, newest first."""
+    def page(self, kind: str, params: dict, url: str, match=lambda item: True,
+             entries: list[dict] | None = None) -> dict:
+        """One page of a list: of all objects of the kind, newest first, or of entries in their order."""
         limit = params.get('limit', 10)
         if limit < 1:
             raise StripeError('This value must be greater than or equal to 1.', param='limit',
@@ -200,16 +175,24 @@ class Account:
         if limit > 100:
             raise StripeError(f"This value must be less than or equal to 100 (it currently is '{limit}').",
                               param='limit', code='parameter_invalid_integer', before_execution=True)
+        limit = min(limit, self.world.page_limit)
         after, before = params.get('starting_after'), params.get('ending_before')
         if after and before:
             raise StripeError('Received both starting_after and ending_before parameters. Please pass in only one.',
                               code='parameters_exclusive', before_execution=True)
-        newest_first = list(reversed(self.objects[kind].values()))
+        if entries is None:
+            entries = sorted(reversed(self.objects[kind].values()), key=lambda item: -item.get('created', 0))
+
+        def position(object_id: str, param: str) -> int:
+            for index, item in enumerate(entries):
+                if item['id'] == object_id:
+                    return index
+            raise missing(noun(kind), object_id, param)
         if after:
-            newest_first = newest_first[newest_first.index(self.get(kind, after, 'starting_after')) + 1:]
+            entries = entries[position(after, 'starting_after') + 1:]
         elif before:
-            newest_first = newest_first[:newest_first.index(self.get(kind, before, 'ending_before'))]
-        wanted = [item for item in newest_first if match(item)
+            entries = entries[:position(before, 'ending_before')]
+        wanted = [item for item in entries if match(item)
                   and ('created' not in params or within(item['created'], params['created']))]
         data = wanted[-limit:] if before else wanted[:limit]
         return {'object': 'list', 'data': data, 'has_more': len(wanted) > limit, 'url': url}
@@ -221,10 +204,8 @@ class Account:
         name, rest = path[0], path[1:]
         if '+' + name in node:
             node[name] = node.pop('+' + name)
-        elif name == 'subscriptions' and node.get('object') == 'customer':
-            node[name] = self.page('subscription', {}, f"/v1/customers/{node['id']}/subscriptions",
-                                   lambda item: item['customer'] == node['id'] and item['status'] != 'canceled')
-            node[name] = copy.deepcopy(node[name])
+        elif (node.get('object'), name) in EXPANDED_LISTS:
+            node[name] = clone(EXPANDED_LISTS[node['object'], name](self, node))
         elif name not in node:
             raise refusal
 
@@ -232,7 +213,7 @@ class Account:
             if isinstance(value, list):
                 return [expanded(item) for item in value]
             if isinstance(value, str) and name in EXPANDABLE:
-                value = copy.deepcopy(self.objects[EXPANDABLE[name]].get(value, value))
+                value = self.referred(EXPANDABLE[name], value)
             elif not isinstance(value, dict) and not (value is None and name in EXPANDABLE):
                 raise refusal
             if rest and isinstance(value, dict):
@@ -241,9 +222,15 @@ class Account:
 
         node[name] = expanded(node[name])
 
+    def referred(self, kind: str, object_id: str):
+        """A copy of the object an id stands for, or its stub when deleted."""
+        if object_id in self.deleted[kind]:
+            return self.stub(kind, object_id)
+        return clone(self.objects[kind].get(object_id, object_id))
+
     def present(self, result: dict, paths: list[str]) -> dict:
         """What a handler gave, as the API answers it."""
-        result = copy.deepcopy(result)
+        result = clone(result)
         for path in paths:
             if path.count('.') > 3 + (result.get('object') == 'list'):
                 raise StripeError(f'You cannot expand more than 4 levels of a property. Property: {path}',
@@ -261,6 +248,7 @@ def noun(kind: str) -> str:
 class Fault:
     """A misbehaviour waiting for its requests."""
     kind: str
+    # How many are left; one that starts at 0 never ends.
     times: int
     path: str
     seconds: float
@@ -286,29 +274,37 @@ class World:
     cause: dict = field(default_factory=lambda: {'id': None, 'idempotency_key': None})
     # Seconds by which the control call `clock` has moved our time ahead.
     ahead: int = 0
+    # What becomes of the events that are made now (FATES).
+    fate: str = 'delivered'
+    # The share of events whose delivery is lost, and the generator that chooses them.
+    drop: tuple[float, random.Random] | None = None
+    # A page of a list never holds more.
+    page_limit: int = 100
+    limiter: RateLimiter = field(default_factory=RateLimiter)
 
     def reset(self, state: bool) -> None:
         """Forget requests and faults, and with `state` every object too."""
         self.requests.clear()
         self.faults.clear()
+        self.drop = None
+        self.page_limit = 100
+        self.limiter = RateLimiter()
         if state:
             self.accounts.clear()
             self.counters.clear()
             self.idempotency.clear()
             self.ahead = 0
 
-    def log(self, entry: dict) -> None:
-        """Remember a request; the answer's status is filled in when it is sent."""
+    def arrive(self, entry: dict) -> Fault | None:
+        """Log a request, whose answer's status comes later, and give the misbehaviour that is due for it."""
         with self.lock:
             self.requests.append(entry)
-
-    def take_fault(self, path: str) -> Fault | None:
-        """The misbehaviour due for a request to this path, counting it."""
-        with self.lock:
+            if self.limiter.refuses():
+                return Fault('rate_limited', 1, entry['path'], 0, self.limiter.retry_after)
             for fault in self.faults:
-                if path.startswith(fault.path):
+                if entry['path'].startswith(fault.path):
                     fault.times -= 1
-                    if fault.times <= 0:
+                    if fault.times == 0:
                         self.faults.remove(fault)
                     return fault
         return None
@@ -335,11 +331,22 @@ class World:
         counters = self.counters.copy()
         try:
             yield
-        except StripeError:
+        except StripeError as error:
+            if error.kept:
+                raise
             for objects, object_id in self.added:
                 objects.pop(object_id, None)
             self.counters = counters
             raise
+
+    @contextmanager
+    def fated(self, fate: str):
+        """Events made inside are delivered, lost or not made at all."""
+        before, self.fate = self.fate, fate
+        try:
+            yield
+        finally:
+            self.fate = before
 
     @contextmanager
     def caused_by(self, request_id: str | None, idempotency_key: str | None):
