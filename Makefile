@@ -9,9 +9,9 @@ OBJS       = src/$(EXTENSION).o src/query.o $(patsubst %.c,%.o,$(foreach t,$(TOP
 
 # All tables before all functions, so that a function may name a table of
 # another topic; an upgrade re-applies the second half as it stands.  A topic
-# with much to say has api_<part>.sql beside its api.sql.
+# with much to say has schema_<part>.sql and api_<part>.sql beside them.
 SQL_PARTS  = src/header.sql \
-             $(foreach t,$(TOPICS),$(wildcard src/$(t)/schema.sql)) \
+             $(foreach t,$(TOPICS),$(sort $(wildcard src/$(t)/schema*.sql))) \
              $(foreach t,$(TOPICS),$(sort $(wildcard src/$(t)/api*.sql))) \
              src/grants.sql
 DATA       = $(wildcard src/upgrade/$(EXTENSION)--*--*.sql)
@@ -28,6 +28,7 @@ SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto)
 REGRESS        = install \
                  api form settings \
                  signature webhook state \
+                 mrr decline_code \
                  access \
                  portal return flow \
                  privileges readme
