@@ -27,7 +27,7 @@ SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto)
 # starts a server of its own.
 REGRESS        = install \
                  api form settings \
-                 signature webhook state \
+                 signature webhook state read \
                  mrr decline_code \
                  access \
                  portal return flow \

@@ -10,7 +10,7 @@ RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN event ->> 'type' LIKE '%.deleted'
     OR (event #>> '{data,object,object}' = 'subscription'
-        AND event #>> '{data,object,status}' IN ('canceled', 'incomplete_expired'));
+        AND stripe_portal.status_is_final(event #>> '{data,object,status}'));
 
 COMMENT ON FUNCTION stripe_portal.event_is_final(jsonb) IS
 'Whether the event leaves its object in a state that Stripe never lets it leave';
@@ -69,6 +69,8 @@ AS $$
                nullif(e #> '{data,previous_attributes}', '{}') AS previous
         FROM second
         WHERE e #>> '{data,object,object}' = event #>> '{data,object,object}'
+          -- who says no more than that it is deleted has no say in what it was
+          AND e #> '{data,object,deleted}' IS DISTINCT FROM 'true'
           AND (stripe_portal.event_is_final(e)
                OR NOT (SELECT bool_or(stripe_portal.event_is_final(any_of.e)) FROM second AS any_of))
     ), step AS (
@@ -100,32 +102,51 @@ $$;
 COMMENT ON FUNCTION stripe_portal.last_event_of_second(jsonb, text[]) IS
 'Of all known events of this object and second, but for the unwritable ones, the one that happened last; certain is false where their content does not tell. Depends on the set of events only, never on their order of arrival';
 
+CREATE OR REPLACE FUNCTION stripe_portal.event_origin(event jsonb, unclear boolean)
+RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN jsonb_build_object(
+    'livemode', event -> 'livemode',
+    'account', coalesce(event ->> 'account', ''),
+    'event', event -> 'id',
+    'event_created', stripe_portal.read_time(event -> 'created'),
+    'deleted', event ->> 'type' LIKE '%.deleted',
+    'refetch', unclear);
+
+COMMENT ON FUNCTION stripe_portal.event_origin(jsonb, boolean) IS
+'What a row takes from the event itself, not from its object; unclear: whether the event was the last of its second';
+
 CREATE OR REPLACE FUNCTION stripe_portal.apply_event(event jsonb)
 RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    kind CONSTANT text := event #>> '{data,object,object}';
+    object CONSTANT jsonb := event #> '{data,object}';
+    kind CONSTANT text := stripe_portal.state_table(object ->> 'object');
     tie boolean;
     verdict record;
     unwritable text[] := '{}';
 BEGIN
-    IF kind IS NULL OR kind NOT IN ('subscription', 'customer', 'price', 'product') THEN
+    IF kind IS NULL THEN
         RETURN false;
     END IF;
-
-    IF stripe_portal.write_object(kind, event, false, false) THEN
+    IF object -> 'deleted' = 'true' THEN
+        PERFORM stripe_portal.write_tombstone(object, (event ->> 'livemode')::boolean, coalesce(event ->> 'account', ''),
+                                              stripe_portal.read_time(event -> 'created'));
+        RETURN true;
+    END IF;
+    IF stripe_portal.write_object(object, stripe_portal.event_origin(event, false), false) THEN
         RETURN true;
     END IF;
 
     -- The row was not older, and the attempt has locked it.  Nothing to do,
     -- unless another event of the same second wrote it.
-    EXECUTE format('SELECT known.event <> $1 AND known.event_created = $2
+    EXECUTE format('SELECT known.event NOT IN ($1, '''') AND known.event_created = $2
                     FROM stripe_portal.%I AS known
                     WHERE known.id = $3 AND known.livemode = $4 AND known.account = $5', kind)
         INTO tie
-        USING event ->> 'id', stripe_portal.read_time(event -> 'created'), event #>> '{data,object,id}',
+        USING event ->> 'id', stripe_portal.read_time(event -> 'created'), object ->> 'id',
               (event ->> 'livemode')::boolean, coalesce(event ->> 'account', '');
 
     IF tie THEN
@@ -134,8 +155,9 @@ BEGIN
         LOOP
             verdict := stripe_portal.last_event_of_second(event, unwritable);
             BEGIN
-                PERFORM stripe_portal.write_object(kind, verdict.last, true,
-                                                   NOT verdict.certain OR unwritable <> '{}');
+                PERFORM stripe_portal.write_object(
+                    verdict.last #> '{data,object}',
+                    stripe_portal.event_origin(verdict.last, NOT verdict.certain OR unwritable <> '{}'), true);
                 EXIT;
             EXCEPTION WHEN data_exception OR integrity_constraint_violation OR raise_exception THEN
                 IF verdict.last ->> 'id' = event ->> 'id' THEN
