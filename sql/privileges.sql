@@ -31,7 +31,7 @@ WHERE p.prosecdef
 ORDER BY p.oid::regprocedure::text;
 
 -- A role with EXECUTE on one function can do that, and only that.
-GRANT EXECUTE ON FUNCTION stripe_portal_session, stripe_portal_open, stripe_is_active TO regress_app;
+GRANT EXECUTE ON FUNCTION stripe_portal_session, stripe_portal_open, stripe_portal_return, stripe_is_active TO regress_app;
 GRANT EXECUTE ON FUNCTION stripe_receive_webhook(text, text, timestamptz), stripe_webhook TO regress_webhook;
 SELECT FROM stripe_api('POST', '/v1/test_helpers/stand_in/customers', '{"id": "cus_1"}');
 SELECT d ->> 'payload' AS payload, d ->> 'signature' AS signature
@@ -67,14 +67,17 @@ SHOW stripe_portal.webhook_secret;
 RESET ROLE;
 SELECT customer, refused, opened_by FROM stripe_portal.session WHERE customer = 'cus_1';
 
--- What the README grants to an analyst is enough to read the items.
+-- What the README grants to an analyst is enough to read the views.
 CREATE ROLE regress_analyst;
 GRANT USAGE ON SCHEMA stripe_portal TO regress_analyst;
-GRANT SELECT ON stripe_portal.subscription, stripe_portal.subscription_item TO regress_analyst;
+GRANT SELECT ON stripe_portal.subscription, stripe_portal.subscription_item,
+    stripe_portal.session_unreturned, stripe_portal.change_unexplained TO regress_analyst;
 INSERT INTO stripe_portal.subscription (id, livemode, customer, status, items, event, event_created)
 VALUES ('sub_1', false, 'cus_9', 'active', '[{"id": "si_1", "current_period_end": 1700000000}]', 'evt_1', now());
 SET ROLE regress_analyst;
 SELECT id, extract(epoch FROM current_period_end) AS current_period_end FROM stripe_portal.subscription_item;
+SELECT count(*) AS unreturned FROM stripe_portal.session_unreturned;
+SELECT count(*) AS unexplained FROM stripe_portal.change_unexplained;
 SELECT count(*) FROM stripe_portal.event;
 RESET ROLE;
 DROP OWNED BY regress_analyst;

@@ -29,6 +29,14 @@ SELECT url, attempt('https://app.example.com/' || url) FROM unnest(ARRAY['#tab?x
 SELECT url, attempt('https://app.example.com/' || url) FROM unnest(ARRAY[
     '', 'sk_SK/account', 'task_live_1', 'my_sk_live_1', 'desk_test_1', '?q=docs_test_1', 'subscription?x=1#tab', '#', '?x=%7B%22a%22%3A1%7D', '?x=%', '?x=%4', '?x=%zz'
 ]) WITH ORDINALITY AS u (url, n) ORDER BY n;
+-- a placeholder of the portal's own: in the path or the query, and nowhere else
+SELECT url, attempt(url) FROM unnest(ARRAY[
+    'https://app.example.com/{customer}/{session}?t={token}', 'https://app.example.com?t={token}#tab',
+    'https://{customer}.example.com/', 'https://app.example.com{customer}', 'https://app.example.com:{session}/', 'https://{customer}@app.example.com/',
+    '{token}', '{customer}://app.example.com/', 'https://app.example.com/#{token}', 'https://app.example.com\{token}',
+    'https://app.example.com/?t={Token}', 'https://app.example.com/?t={{token}}', 'https://app.example.com/?t={token', 'https://app.example.com/?t=%7Btoken%7D',
+    'https://app.example.com/?k=sk_{token}live_1', 'http://app.example.com/{token}'
+]) WITH ORDINALITY AS u (url, n) ORDER BY n;
 -- the setting is held to it, and so is where a flow leads
 SET stripe_portal.return_url = 'https://app.example.com/?k=sk_live_1';
 SELECT attempt(NULL);

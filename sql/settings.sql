@@ -130,15 +130,18 @@ SELECT state, said, detail FROM call();
 SELECT detail FROM call();
 \! printf '\n \n' > "$STRIPE_STAND_IN_DIR/key"
 SELECT state, said FROM call();
-\! printf 'sk_test_a\nsk_test_b\n' > "$STRIPE_STAND_IN_DIR/key"
-SELECT state, said FROM call();
+-- of several the first is sent; both modes at once are a mistake
+\! printf 'sk_test_stand_in_key\nsk_test_b\n' > "$STRIPE_STAND_IN_DIR/key"
+SELECT said FROM call();
+\! printf 'sk_test_stand_in_key\nrk_live_b\n' > "$STRIPE_STAND_IN_DIR/key"
+SELECT state, said, detail FROM call();
 -- a file and a value are ambiguous
 SET stripe_portal.api_key = 'sk_test_stand_in_key';
 SELECT * FROM call() \gx
 SET stripe_portal.api_key_file = '';
 SELECT said FROM call();
 SET stripe_portal.api_key = 'sk_test_stand_in_key, sk_test_b';
-SELECT state, said FROM call();
+SELECT said FROM call();
 SET stripe_portal.api_key = 'sk_test stand_in_key';
 SELECT state, said, detail FROM call();
 SET stripe_portal.api_key = ' , ';

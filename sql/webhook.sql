@@ -31,9 +31,12 @@ SELECT * FROM deliver($${ "id":"evt_spaces",
 SELECT payload FROM stripe_portal.event WHERE id = 'evt_spaces';
 SELECT name FROM stripe_portal.customer WHERE id = 'cus_spaces';
 
--- The one exception: the URL of a portal session is not kept.
+-- The one exception: the URL of a portal session is not kept, nor the ways
+-- back from it, which may carry a token.
 SELECT outcome FROM deliver(event('evt_session', 'billing_portal.session.created', 0,
-    '{"object": "billing_portal.session", "id": "bps_1", "customer": "cus_1", "url": "https://billing.stripe.com/p/session/test_secret"}'));
+    '{"object": "billing_portal.session", "id": "bps_1", "customer": "cus_1", "url": "https://billing.stripe.com/p/session/test_secret",
+      "return_url": "https://app.example.com/?t=secret", "flow": {"type": "payment_method_update", "after_completion": {
+          "type": "redirect", "redirect": {"return_url": "https://app.example.com/?t=secret"}}}}'));
 SELECT payload #> '{data,object}' AS object FROM stripe_portal.event WHERE id = 'evt_session';
 
 SELECT outcome FROM deliver('{"id": "", "livemode": false, "data": {"object": {"object": "billing_portal.session", "url": "https://billing.stripe.com/p/session/test_secret"}}}');

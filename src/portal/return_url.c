@@ -5,7 +5,8 @@
  *
  * The return URL often comes from a request parameter, so it is checked as
  * one: a link on Stripe's own page that leads to a stranger's site is a gift
- * to a phisher.
+ * to a phisher.  It may leave blanks, {customer}, {session} and {token}, that
+ * are filled in for each session.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,9 +16,18 @@
 
 #include "compat.h"
 #include "portal/return_url.h"
+#include "stripe/form.h"
 
 #define MAX_URL_LEN	2048
 
+#define TOKEN_PLACEHOLDER "{token}"
+
+static const char *const placeholders[] = {"{customer}", "{session}", TOKEN_PLACEHOLDER};
+
+static void check_placement(const char *url);
+static int placeholder_at(const char *url);
+static char *fill(const char *url, const SpReturnValues *values);
+static void check_filled(const char *url, const char *allowed_hosts);
 static bool is_loopback(const char *host, size_t len);
 static bool host_is_allowed(const char *host, size_t len, const char *allowed_hosts);
 static void check_literals(const char *url);
@@ -31,10 +41,97 @@ pg_noreturn static void refuse_with_hint(const char *problem, const char *hint);
  * leads to an allowed host.  allowed_hosts is a comma-separated list, where
  * *.example.com stands for every host below example.com; empty allows all.
  *
- * The URL itself is not in the message: it may carry somebody's token.
+ * Returns whether the URL asks for a token.  The URL itself is in no message:
+ * it may carry somebody's token.
  */
-void
+bool
 sp_portal_check_return_url(const char *url, const char *allowed_hosts)
+{
+	static const SpReturnValues blank = {"", "", ""};
+
+	check_placement(url);
+	check_filled(fill(url, &blank), allowed_hosts);
+	return strstr(url, TOKEN_PLACEHOLDER) != NULL;
+}
+
+/*
+ * The URL for one session, palloc'd; raises 22023 if what was filled in made
+ * it one that is refused.
+ */
+char *
+sp_portal_fill_return_url(const char *url, const char *allowed_hosts, const SpReturnValues *values)
+{
+	SpReturnValues without_token = {values->customer, values->session, ""};
+	char	   *filled = fill(url, values);
+
+	/* a token is random: one in millions would look like the id of something */
+	check_filled(fill(url, &without_token), allowed_hosts);
+	if (strlen(filled) > MAX_URL_LEN)
+		refuse("It is longer than 2048 bytes once its placeholders are filled in.");
+	return filled;
+}
+
+/*
+ * Raise 22023 for a placeholder where it would choose the host, or where no
+ * server sees it.
+ */
+static void
+check_placement(const char *url)
+{
+	const char *authority = strstr(url, "://");
+	const char *path = authority != NULL ? authority + 3 + strcspn(authority + 3, "/?#") : url + strlen(url);
+	const char *end = path + strcspn(path, "#");
+
+	for (const char *p = url; *p != '\0'; p++)
+	{
+		if (placeholder_at(p) >= 0 && (p < path || p > end))
+			refuse_with_hint("It has a placeholder outside of its path and query.",
+							 "Put {customer}, {session} and {token} after the host and before \"#\".");
+	}
+}
+
+/* Which placeholder begins here, or -1. */
+static int
+placeholder_at(const char *url)
+{
+	for (size_t i = 0; i < lengthof(placeholders); i++)
+	{
+		if (strncmp(url, placeholders[i], strlen(placeholders[i])) == 0)
+			return i;
+	}
+	return -1;
+}
+
+/*
+ * The URL with its placeholders filled in, palloc'd.
+ */
+static char *
+fill(const char *url, const SpReturnValues *values)
+{
+	const char *const by_placeholder[] = {values->customer, values->session, values->token};
+	StringInfoData filled;
+
+	initStringInfo(&filled);
+	while (*url != '\0')
+	{
+		int			i = placeholder_at(url);
+
+		if (i < 0)
+			appendStringInfoChar(&filled, *url++);
+		else
+		{
+			sp_stripe_form_append_encoded(&filled, by_placeholder[i]);
+			url += strlen(placeholders[i]);
+		}
+	}
+	return filled.data;
+}
+
+/*
+ * The refusals, for a URL that has no placeholder left.
+ */
+static void
+check_filled(const char *url, const char *allowed_hosts)
 {
 	bool		https = pg_strncasecmp(url, "https://", 8) == 0;
 	const char *authority;
@@ -120,7 +217,13 @@ check_literals(const char *url)
 
 	if ((brace != NULL && strchr(brace, '}') != NULL) || strstr(plain, "{CHECKOUT_SESSION_ID}") != NULL)
 		refuse_with_hint("It has a placeholder in braces, which the portal does not fill in.",
-					   "Only Stripe's Checkout fills in {CHECKOUT_SESSION_ID}; leave it out.");
+						 "There are {customer}, {session} and {token}; {CHECKOUT_SESSION_ID} is for Stripe's Checkout only.");
+	for (size_t i = 0; i < lengthof(placeholders); i++)
+	{
+		if (strstr(plain, placeholders[i]) != NULL)
+			refuse_with_hint("It has a placeholder whose braces are percent-encoded.",
+							 "Write {customer}, {session} and {token} as they are.");
+	}
 
 	for (const char *word = plain; *word != '\0'; word++)
 	{

@@ -16,7 +16,13 @@ CREATE TABLE stripe_portal.session (
     refused text,
     opened_by text NOT NULL DEFAULT session_user,
     created timestamptz NOT NULL DEFAULT now(),
-    CHECK ((refused IS NULL) = (stripe_id IS NOT NULL))
+    state jsonb,
+    return_until timestamptz,
+    returned_at timestamptz,
+    outcome text[],
+    CHECK ((refused IS NULL) = (stripe_id IS NOT NULL)),
+    CHECK (returned_at IS NULL OR return_until IS NOT NULL),
+    CHECK ((returned_at IS NULL) = (outcome IS NULL))
 );
 
 CREATE INDEX session_customer_idx ON stripe_portal.session (customer, created);

@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
@@ -30,6 +31,7 @@
 
 #include "access/access.h"
 #include "portal/return_url.h"
+#include "portal/token.h"
 #include "query.h"
 #include "stripe/form.h"
 #include "stripe/json.h"
@@ -42,6 +44,7 @@ PG_FUNCTION_INFO_V1(stripe_session_require_active);
 
 static char *sp_return_url;
 static char *sp_return_hosts;
+static int	sp_return_token_lifetime;
 
 /* What the caller asks for. */
 typedef struct Wish
@@ -50,14 +53,19 @@ typedef struct Wish
 	char	   *flow;			/* SP_FLOW_PORTAL or Stripe's flow type */
 	char	   *subscription;	/* NULL: the only one, if the flow takes one */
 	char	   *return_url;		/* NULL leaves it to the configuration */
+	bool		wants_token;	/* this or another way back asks for one */
 	Jsonb	   *options;
 	Jsonb	   *parameters;		/* for Stripe, made of all these */
 } Wish;
 
-/* The row of the ledger; an opened session has a stripe_id and a URL. */
+/*
+ * The row of the ledger; an opened session has a stripe_id and a URL.  Its id
+ * is made before the call, because the way back may name it.
+ */
 typedef struct Session
 {
-	Datum		id;
+	pg_uuid_t  *id;
+	TimestampTz return_until;	/* 0: no token was given out */
 	char	   *stripe_id;
 	char	   *configuration;
 	char	   *locale;
@@ -67,11 +75,13 @@ typedef struct Session
 
 static SpQuery insert_session = {
 	.sql = "INSERT INTO stripe_portal.session (livemode, account, customer, flow, subscription,"
-	" configuration, return_url, locale, stripe_id, refused, opened_by)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id",
-	.expected = SPI_OK_INSERT_RETURNING,
+	" configuration, return_url, locale, stripe_id, refused, opened_by, id, return_until, state)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,"
+	"  CASE WHEN $10 IS NULL THEN (SELECT c.state FROM stripe_portal.customer_state AS c"
+	"   WHERE c.customer = $3 AND c.livemode = $1 AND c.account = $2) END)",
+	.expected = SPI_OK_INSERT,
 	.types = {BOOLOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
-	TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+	TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, UUIDOID, TIMESTAMPTZOID}
 };
 
 static SpQuery session_parameters = {
@@ -84,6 +94,8 @@ static void read_wish(FunctionCallInfo fcinfo, Wish *wish);
 static void check_options(Wish *wish);
 static char *refusal(const Wish *wish);
 static void make_parameters(Wish *wish);
+static pg_uuid_t *make_id(void);
+static void fill_return_urls(Wish *wish, Session *session, char **return_url);
 static void open_session(Wish *wish, Session *session);
 static void write_session(const Wish *wish, Session *session);
 static void set_text(Datum *value, bool *isnull, const char *string);
@@ -109,6 +121,14 @@ sp_portal_init(void)
 							   "",
 							   PGC_SUSET, 0,
 							   NULL, NULL, NULL);
+
+	DefineCustomIntVariable("stripe_portal.return_token_lifetime",
+							"How long the {token} in a return URL works.",
+							"From the moment the session is opened; each works once.",
+							&sp_return_token_lifetime,
+							24 * 60 * 60, 1, 366 * 24 * 60 * 60,
+							PGC_SUSET, GUC_UNIT_S,
+							NULL, NULL, NULL);
 }
 
 /*
@@ -132,6 +152,7 @@ stripe_portal_session(PG_FUNCTION_ARGS)
 	make_parameters(&wish);
 	SPI_finish();
 
+	session.id = make_id();
 	open_session(&wish, &session);
 
 	SPI_connect();
@@ -169,6 +190,7 @@ stripe_portal_open(PG_FUNCTION_ARGS)
 		make_parameters(&wish);
 	SPI_finish();
 
+	session.id = make_id();
 	if (session.refused == NULL)
 		open_session(&wish, &session);
 
@@ -208,11 +230,12 @@ stripe_portal_open(PG_FUNCTION_ARGS)
 	if (session.refused != NULL)
 	{
 		session.stripe_id = session.url = NULL;
+		session.return_until = 0;
 		write_session(&wish, &session);
 	}
 	SPI_finish();
 
-	values[0] = session.id;
+	values[0] = UUIDPGetDatum(session.id);
 	set_text(&values[1], &isnull[1], session.url);
 	set_text(&values[2], &isnull[2], session.refused);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, isnull));
@@ -240,7 +263,7 @@ read_wish(FunctionCallInfo fcinfo, Wish *wish)
 
 	if (wish->return_url == NULL && *sp_return_url != '\0')
 		wish->return_url = sp_return_url;
-	if (wish->return_url != NULL)
+	wish->wants_token = wish->return_url != NULL &&
 		sp_portal_check_return_url(wish->return_url, sp_return_hosts);
 
 	if (strcmp(wish->flow, SP_FLOW_ACCESS) == 0)
@@ -279,9 +302,10 @@ check_options(Wish *wish)
 		char	   *key;
 
 		/* after_completion may redirect, which is a way back like any other */
-		if ((token == WJB_VALUE || token == WJB_ELEM) && is_return_url && value.type == jbvString)
+		if ((token == WJB_VALUE || token == WJB_ELEM) && is_return_url && value.type == jbvString &&
 			sp_portal_check_return_url(pnstrdup(value.val.string.val, value.val.string.len),
-									   sp_return_hosts);
+									   sp_return_hosts))
+			wish->wants_token = true;
 		if (token != WJB_KEY)
 			continue;
 		key = pnstrdup(value.val.string.val, value.val.string.len);
@@ -365,6 +389,58 @@ make_parameters(Wish *wish)
 	memcpy(wish->parameters, parameters, VARSIZE(parameters));
 }
 
+static pg_uuid_t *
+make_id(void)
+{
+	return DatumGetUUIDP(DirectFunctionCall1(gen_random_uuid, (Datum) 0));
+}
+
+/*
+ * Fill in the ways back: *return_url, and those among the parameters.  What
+ * the ledger keeps is the wish, which has no token in it.
+ */
+static void
+fill_return_urls(Wish *wish, Session *session, char **return_url)
+{
+	SpReturnValues values;
+	JsonbParseState *state = NULL;
+	JsonbIterator *iterator = JsonbIteratorInit(&wish->parameters->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	JsonbValue *filled = NULL;
+	bool		is_return_url = false;
+
+	values.customer = wish->customer.id;
+	values.session = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(session->id)));
+	values.token = NULL;
+	if (wish->wants_token)
+	{
+		TimestampTz until = GetCurrentTimestamp() + sp_return_token_lifetime * USECS_PER_SEC;
+
+		session->return_until = until - until % USECS_PER_SEC;
+		values.token = sp_portal_make_token("return", session->id, &wish->customer, session->return_until);
+	}
+
+	if (wish->return_url != NULL)
+		*return_url = sp_portal_fill_return_url(wish->return_url, sp_return_hosts, &values);
+
+	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			is_return_url = value.val.string.len == strlen("return_url") &&
+				memcmp(value.val.string.val, "return_url", strlen("return_url")) == 0;
+		else if ((token == WJB_VALUE || token == WJB_ELEM) && is_return_url && value.type == jbvString)
+		{
+			value.val.string.val =
+				sp_portal_fill_return_url(pnstrdup(value.val.string.val, value.val.string.len),
+										  sp_return_hosts, &values);
+			value.val.string.len = strlen(value.val.string.val);
+		}
+		filled = pushJsonbValue(&state, token, token < WJB_BEGIN_ARRAY ? &value : NULL);
+	}
+	wish->parameters = JsonbValueToJsonb(filled);
+}
+
 /*
  * The call.  Fills in what Stripe answers.
  */
@@ -372,13 +448,15 @@ static void
 open_session(Wish *wish, Session *session)
 {
 	StringInfoData form;
+	char	   *return_url = NULL;
 	JsonbContainer *answer;
 	JsonbValue *livemode;
 
+	fill_return_urls(wish, session, &return_url);
 	initStringInfo(&form);
 	sp_stripe_form_append(&form, "customer", wish->customer.id);
-	if (wish->return_url != NULL)
-		sp_stripe_form_append(&form, "return_url", wish->return_url);
+	if (return_url != NULL)
+		sp_stripe_form_append(&form, "return_url", return_url);
 	sp_stripe_form_append_jsonb(&form, wish->parameters);
 
 	/* the ledger wants to know which one it was */
@@ -417,10 +495,8 @@ open_session(Wish *wish, Session *session)
 static void
 write_session(const Wish *wish, Session *session)
 {
-	Datum		values[11];
-	bool		isnull[11] = {false};
-	bool		null;
-	pg_uuid_t  *id;
+	Datum		values[13];
+	bool		isnull[13] = {false};
 
 	values[0] = BoolGetDatum(wish->customer.livemode);
 	set_text(&values[1], &isnull[1], wish->customer.account);
@@ -434,16 +510,15 @@ write_session(const Wish *wish, Session *session)
 	set_text(&values[9], &isnull[9], session->refused);
 	/* inside SECURITY DEFINER, current_user would be the extension's owner */
 	set_text(&values[10], &isnull[10], GetUserNameFromId(GetOuterUserId(), false));
+	values[11] = UUIDPGetDatum(session->id);
+	values[12] = TimestampTzGetDatum(session->return_until);
+	isnull[12] = session->return_until == 0;
 
 	if (sp_query_run(&insert_session, values, isnull, InvalidSnapshot) != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
 				 errmsg("the portal session was not stored"),
 				 errdetail("A trigger on stripe_portal.session left the row out.")));
-
-	id = SPI_palloc(sizeof(pg_uuid_t));
-	*id = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
-	session->id = UUIDPGetDatum(id);
 }
 
 /*

@@ -38,6 +38,15 @@ sp_stripe_form_append(StringInfo form, const char *name, const char *value)
 }
 
 /*
+ * Appends the text, percent-encoded, to stand in a part of a URL.
+ */
+void
+sp_stripe_form_append_encoded(StringInfo out, const char *text)
+{
+	append_encoded(out, text, strlen(text), "");
+}
+
+/*
  * Appends all that is in the object, in jsonb's order of keys.
  *
  * Throws ERRCODE_INVALID_PARAMETER_VALUE when it is not an object.

@@ -12,6 +12,7 @@
 #include "utils/jsonb.h"
 
 extern void sp_stripe_form_append(StringInfo form, const char *name, const char *value);
+extern void sp_stripe_form_append_encoded(StringInfo out, const char *text);
 extern void sp_stripe_form_append_jsonb(StringInfo form, Jsonb *params);
 
 #endif							/* SP_STRIPE_FORM_H */

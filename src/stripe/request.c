@@ -33,7 +33,7 @@
 static void check_method(const char *method, const char *path, const char *idempotency_key);
 static void check_path(const char *path);
 static void check_header_value(const char *what, const char *value);
-static const char *require_api_key(void);
+static bool is_test_key(const char *key);
 static char *fresh_idempotency_key(void);
 static bool is_worth_retrying(const SpHttpAnswer *answer);
 static long retry_delay_ms(int nretries, const SpHttpAnswer *answer);
@@ -83,7 +83,7 @@ sp_stripe_request(const char *method, const char *path, const char *form,
 	call.method = method;
 	call.path = path;
 	call.idempotency_key = idempotency_key;
-	call.key = require_api_key();
+	call.key = sp_stripe_require_keys()->values[0];
 
 	request.method = method;
 	request.key = call.key;
@@ -144,7 +144,40 @@ sp_stripe_livemode(void)
 {
 	const SpSecrets *keys = sp_stripe_secrets(&sp_stripe_api_key);
 
-	return keys->count == 0 || strstr(keys->values[0], "_test_") == NULL;
+	return keys->count == 0 || !is_test_key(keys->values[0]);
+}
+
+/*
+ * The configured keys, of which the first is the one to send and to sign with.
+ * The others only verify what they have signed while they were the first.
+ *
+ * Throws ERRCODE_SP_NOT_CONFIGURED if there is none, or both live and test.
+ */
+const SpSecrets *
+sp_stripe_require_keys(void)
+{
+	const SpSecrets *keys = sp_stripe_secrets(&sp_stripe_api_key);
+
+	if (keys->count == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_SP_NOT_CONFIGURED),
+				 errmsg("no Stripe API key is configured"),
+				 errhint("Put the key into a file that only the server's user may read, and set \"stripe_portal.api_key_file\" to its path.")));
+	for (int i = 1; i < keys->count; i++)
+	{
+		if (is_test_key(keys->values[i]) != is_test_key(keys->values[0]))
+			ereport(ERROR,
+					(errcode(ERRCODE_SP_NOT_CONFIGURED),
+					 errmsg("Stripe API keys of live and of test mode are configured together"),
+					 errdetail("Requests are sent with the first; any others must be earlier keys of the same mode.")));
+	}
+	return keys;
+}
+
+static bool
+is_test_key(const char *key)
+{
+	return strstr(key, "_test_") != NULL;
 }
 
 static void
@@ -212,27 +245,6 @@ check_header_value(const char *what, const char *value)
 				 errmsg("invalid %s of a Stripe request", what),
 				 errdetail("It must be 1 to %d characters of printable ASCII without spaces.",
 						   MAX_HEADER_VALUE)));
-}
-
-/*
- * The one key that is configured.
- */
-static const char *
-require_api_key(void)
-{
-	const SpSecrets *keys = sp_stripe_secrets(&sp_stripe_api_key);
-
-	if (keys->count == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_SP_NOT_CONFIGURED),
-				 errmsg("no Stripe API key is configured"),
-				 errhint("Put the key into a file that only the server's user may read, and set \"stripe_portal.api_key_file\" to its path.")));
-	if (keys->count > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_SP_NOT_CONFIGURED),
-				 errmsg("more than one Stripe API key is configured"),
-				 errdetail("Requests can be sent with one key only.")));
-	return keys->values[0];
 }
 
 /*

@@ -404,21 +404,30 @@ store(Delivery *delivery, const char *status, const char *error)
 
 /*
  * The payload of an event that announces a portal session, as json, without
- * the session's URL: whoever can read the ledger could act as the customer.
+ * the session's URL, by which whoever can read the ledger could act as the
+ * customer, and without the ways back, which may carry a token.
  */
 static Datum
 payload_without_url(const SpEvent *event)
 {
-	Datum		path[3] = {
-		CStringGetTextDatum("data"),
-		CStringGetTextDatum("object"),
-		CStringGetTextDatum("url")
+	static const char *const secret[][6] = {
+		{"data", "object", "url"},
+		{"data", "object", "return_url"},
+		{"data", "object", "flow", "after_completion", "redirect", "return_url"}
 	};
-	Datum		stripped;
+	Datum		stripped = JsonbPGetDatum(event->jsonb);
 
-	stripped = DirectFunctionCall2(jsonb_delete_path, JsonbPGetDatum(event->jsonb),
-								   PointerGetDatum(construct_array(path, lengthof(path), TEXTOID,
-																   -1, false, TYPALIGN_INT)));
+	for (size_t i = 0; i < lengthof(secret); i++)
+	{
+		Datum		path[6];
+		int			depth = 0;
+
+		for (; depth < 6 && secret[i][depth] != NULL; depth++)
+			path[depth] = CStringGetTextDatum(secret[i][depth]);
+		stripped = DirectFunctionCall2(jsonb_delete_path, stripped,
+									   PointerGetDatum(construct_array(path, depth, TEXTOID,
+																	   -1, false, TYPALIGN_INT)));
+	}
 	return CStringGetTextDatum(DatumGetCString(DirectFunctionCall1(jsonb_out, stripped)));
 }
 

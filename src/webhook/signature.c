@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * signature.c
- *	  Stripe's webhook signature scheme.
+ *	  Stripe's webhook signature scheme, and the HMAC that it is made of.
  *
  * A delivery carries one header line, t=<unix seconds>,v1=<hex>[,v1=<hex>…],
  * where each v1 is the HMAC-SHA256 of "<t>.<body>" under one of the secrets
@@ -25,8 +25,7 @@
 
 StaticAssertDecl(OPENSSL_VERSION_NUMBER >= 0x30000000L, "OpenSSL 3.0 or later is needed");
 
-#define MAC_LEN			32
-#define HEX_LEN			(2 * MAC_LEN)
+#define HEX_LEN			(2 * SP_HMAC_LEN)
 
 /* Far longer than a header with every endpoint's secrets in rotation. */
 #define MAX_HEADER_LEN	8192
@@ -158,17 +157,36 @@ next_element(const char **cursor, const char *end, const char **element, size_t 
 
 /*
  * HMAC-SHA256 of "timestamp.payload", as HEX_LEN lower-case digits.
- *
- * The context is kept for the life of the backend: fetching the algorithm
- * costs more than computing it.  It is keyed anew by each call.
  */
 static void
 sign_hex(const char *secret, const char *timestamp, size_t timestamp_len,
 		 const char *payload, size_t payload_len, char *hex)
 {
-	static EVP_MAC_CTX *context = NULL;
 	static const char digits[] = "0123456789abcdef";
-	unsigned char mac[MAC_LEN];
+	unsigned char mac[SP_HMAC_LEN];
+
+	sp_webhook_hmac(secret, timestamp, timestamp_len, payload, payload_len, mac);
+	for (int i = 0; i < SP_HMAC_LEN; i++)
+	{
+		hex[2 * i] = digits[mac[i] >> 4];
+		hex[2 * i + 1] = digits[mac[i] & 15];
+	}
+	OPENSSL_cleanse(mac, sizeof(mac));
+}
+
+/*
+ * HMAC-SHA256 of "prefix.message", SP_HMAC_LEN bytes.  The prefix says what
+ * the signature is for: without a dot in it, and different for each purpose,
+ * it keeps a signature for one from passing as one for another.
+ *
+ * The context is kept for the life of the backend: fetching the algorithm
+ * costs more than computing it.  It is keyed anew by each call.
+ */
+void
+sp_webhook_hmac(const char *secret, const char *prefix, size_t prefix_len,
+				const char *message, size_t message_len, unsigned char *mac)
+{
+	static EVP_MAC_CTX *context = NULL;
 	size_t		mac_len = 0;
 
 	/* What somebody else left in the queue is not ours to report. */
@@ -192,11 +210,11 @@ sign_hex(const char *secret, const char *timestamp, size_t timestamp_len,
 
 	if (context == NULL ||
 		!EVP_MAC_init(context, (const unsigned char *) secret, strlen(secret), NULL) ||
-		!EVP_MAC_update(context, (const unsigned char *) timestamp, timestamp_len) ||
+		!EVP_MAC_update(context, (const unsigned char *) prefix, prefix_len) ||
 		!EVP_MAC_update(context, (const unsigned char *) ".", 1) ||
-		!EVP_MAC_update(context, (const unsigned char *) payload, payload_len) ||
-		!EVP_MAC_final(context, mac, &mac_len, sizeof(mac)) ||
-		mac_len != MAC_LEN)
+		!EVP_MAC_update(context, (const unsigned char *) message, message_len) ||
+		!EVP_MAC_final(context, mac, &mac_len, SP_HMAC_LEN) ||
+		mac_len != SP_HMAC_LEN)
 	{
 		unsigned long code = ERR_get_error();
 
@@ -207,11 +225,21 @@ sign_hex(const char *secret, const char *timestamp, size_t timestamp_len,
 				 errmsg("could not compute an HMAC-SHA256"),
 				 errdetail("OpenSSL error %lu.", code)));
 	}
+}
 
-	for (int i = 0; i < MAC_LEN; i++)
-	{
-		hex[2 * i] = digits[mac[i] >> 4];
-		hex[2 * i + 1] = digits[mac[i] & 15];
-	}
-	OPENSSL_cleanse(mac, sizeof(mac));
+/*
+ * Whether mac is that of sp_webhook_hmac, in a time that does not depend on
+ * how much of it is right.
+ */
+bool
+sp_webhook_hmac_matches(const char *secret, const char *prefix, size_t prefix_len,
+						const char *message, size_t message_len, const unsigned char *mac)
+{
+	unsigned char expected[SP_HMAC_LEN];
+	bool		match;
+
+	sp_webhook_hmac(secret, prefix, prefix_len, message, message_len, expected);
+	match = CRYPTO_memcmp(mac, expected, SP_HMAC_LEN) == 0;
+	OPENSSL_cleanse(expected, sizeof(expected));
+	return match;
 }

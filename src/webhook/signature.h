@@ -31,4 +31,13 @@ extern SpSignature sp_webhook_check_signature(const char *payload, size_t payloa
 extern char *sp_webhook_sign(const char *payload, size_t payload_len,
 							 const char *secret, int64 at);
 
+/* The same primitive, for what the extension signs itself. */
+#define SP_HMAC_LEN		32
+
+extern void sp_webhook_hmac(const char *secret, const char *prefix, size_t prefix_len,
+							const char *message, size_t message_len, unsigned char *mac);
+extern bool sp_webhook_hmac_matches(const char *secret, const char *prefix, size_t prefix_len,
+									const char *message, size_t message_len,
+									const unsigned char *mac);
+
 #endif							/* SP_WEBHOOK_SIGNATURE_H */

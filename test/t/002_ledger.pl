@@ -80,6 +80,9 @@ $node->safe_psql('postgres', q(
 	UPDATE stripe_portal.subscription SET status = 'active';
 	INSERT INTO stripe_portal.session (livemode, customer, stripe_id) VALUES (true, 'cus_1', 'bps_1');
 	INSERT INTO stripe_portal.session (livemode, customer, refused) VALUES (true, 'cus_2', 'customer_unknown');
+	-- and one whose token has been used, which it must stay
+	INSERT INTO stripe_portal.session (livemode, customer, stripe_id, state, return_until, returned_at, outcome)
+		VALUES (true, 'cus_1', 'bps_2', '{"subscriptions": {}}', now() + interval '1 day', now(), '{nothing}');
 	UPDATE stripe_portal.subscription SET status = 'canceled';
 ));
 
@@ -122,7 +125,7 @@ is( $standby->safe_psql(
 			stripe_verify_webhook('x', stripe_sign_webhook('x', 'whsec_ledger')))),
 	'f|t', 'reading and verifying work on a standby');
 foreach my $writer (q(stripe_receive_webhook('x', stripe_sign_webhook('x', 'whsec_ledger'))),
-	q(stripe_portal_session('cus_1')), q(stripe_portal_open('cus_1')), q(stripe_replay('evt_1')))
+	q(stripe_portal_session('cus_1')), q(stripe_portal_open('cus_1')), q(stripe_portal_return('x')), q(stripe_replay('evt_1')))
 {
 	my ($name) = $writer =~ /^(\w+)/;
 	my ($stdout, $stderr);
