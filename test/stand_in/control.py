@@ -10,7 +10,6 @@ import random
 
 from . import entitlements, events, feedback_options, parameters as P, payment_methods  # noqa: F401, their calls
 from .catalogue import add_price
-from .coupons import end_discounts, refresh
 from .customers import add_customer
 from .documents import render
 from .errors import StripeError
@@ -115,23 +114,6 @@ def resend(account: Account, params: dict) -> dict:
 def settle(account: Account, params: dict) -> dict:
     """Wait until every webhook is sent."""
     return {'object': 'stand_in.settle', 'settled': account.world.webhooks.settle(params.get('timeout', 30))}
-
-
-@route('POST', CONTROL + 'clock', {'advance': 'integer', 'set': 'timestamp'})
-def move_clock(account: Account, params: dict) -> dict:
-    """Move the time of new objects, events and Date headers; signatures keep the real time.
-
-    What Stripe does only because time passes: discounts end, coupons and codes expire.
-    """
-    world = account.world
-    world.ahead += params.get('advance', 0)
-    if 'set' in params:
-        world.ahead += params['set'] - world.now()
-    with world.caused_by(None, None):
-        for one in list(world.accounts.values()):
-            end_discounts(one)
-            refresh(one)
-    return {'object': 'stand_in.clock', 'now': world.now()}
 
 
 @route('GET', CONTROL + 'state', {})

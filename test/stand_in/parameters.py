@@ -200,6 +200,29 @@ SUBSCRIPTION_LIST = {
     **PAGE,
 }
 
+# Money ----------------------------------------------------------------------------
+
+INVOICE_LIST = {
+    'collection_method': words('charge_automatically send_invoice'),
+    'created': 'range',
+    'customer': 'string',
+    'status': words('draft open paid uncollectible void'),
+    'subscription': 'string',
+    **PAGE,
+}
+INVOICE_FINALIZE = {'auto_advance': 'boolean', **EXPAND}
+INVOICE_PAY = {'off_session': 'boolean', 'paid_out_of_band': 'boolean', 'payment_method': 'string', **EXPAND}
+INVOICE_PAYMENT_LIST = {
+    'created': 'range',
+    'invoice': 'string',
+    'payment': {'payment_intent': 'string', 'type*': words('payment_intent payment_record')},
+    'status': words('canceled open paid'),
+    **PAGE,
+}
+CHARGE_LIST = {'created': 'range', 'customer': 'string', 'payment_intent': 'string', **PAGE}
+PAYMENT_INTENT_LIST = {'created': 'range', 'customer': 'string', **PAGE}
+DISPUTE_LIST = {'charge': 'string', 'created': 'range', 'payment_intent': 'string', **PAGE}
+
 # The customer portal ----------------------------------------------------------
 
 CONFIGURATION = {

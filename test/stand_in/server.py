@@ -14,7 +14,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from . import api, certificates, control, faults  # noqa: F401, control registers its calls
+from . import api, certificates, control, control_billing, faults  # noqa: F401, the control calls
 from .errors import StripeError
 from .portal import save_default_configuration
 from .webhooks import SECRET, Webhooks

@@ -80,6 +80,8 @@ def set_price(account: Account, item: dict, price: dict, trial_end: int | None) 
     now = account.world.now()
     item['price'], item['plan'] = dict(price), plan_of(price)
     item['current_period_start'] = now
+    # What later periods count from.
+    item['.anchor'] = trial_end or now
     item['current_period_end'] = trial_end or later(now, price['recurring']['interval'],
                                                     price['recurring']['interval_count'])
 
@@ -116,10 +118,10 @@ def change_item(account: Account, subscription: dict, wanted: dict, param: str) 
     if 'price' in wanted:
         price = usable_price(account, wanted['price'], f'{param}[price]')
         same_interval = price['recurring'] == item['price']['recurring']
-        start, end = item['current_period_start'], item['current_period_end']
+        start, end, anchor = item['current_period_start'], item['current_period_end'], item['.anchor']
         set_price(account, item, price, subscription['trial_end'])
         if same_interval:
-            item['current_period_start'], item['current_period_end'] = start, end
+            item['current_period_start'], item['current_period_end'], item['.anchor'] = start, end, anchor
         # Stripe's trap: a new price without a quantity means one.
         item['quantity'] = 1
     if 'quantity' in wanted:
@@ -162,6 +164,10 @@ def end(account: Account, subscription: dict, reason: str) -> None:
                         canceled_at=subscription['canceled_at'] or now)
     subscription['cancellation_details']['reason'] = reason
     account.emit('customer.subscription.deleted', subscription)
+    latest = account.objects['invoice'].get(subscription['latest_invoice'])
+    if latest and latest['status'] == 'open':
+        with account.change(latest, 'invoice.updated'):
+            latest.update(auto_advance=False, next_payment_attempt=None)
 
 
 def change_cancellation(account: Account, subscription: dict, params: dict) -> None:

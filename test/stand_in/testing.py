@@ -105,6 +105,11 @@ class Case(unittest.TestCase):
         data = self.get('/v1/events', limit=100, **({'type': event_type} if event_type else {}))['data']
         return list(reversed(data))
 
+    def told(self, event_type=None):
+        """All events so far, also those that are too old for the API."""
+        data = self.get(CONTROL + 'deliveries', **({'type': event_type} if event_type else {}))['data']
+        return [json.loads(item['payload']) for item in data]
+
     def session(self, **params):
         return self.post(SESSIONS, **{'customer': 'cus_a', 'return_url': 'https://example.com/', **params})
 

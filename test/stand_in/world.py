@@ -52,6 +52,8 @@ EXPANDED_LISTS: dict[tuple[str, str], Callable] = {}
 # Functions of the account, the event's type and its object, called after each event.
 LISTENERS: list[Callable] = []
 
+DUNNING = {'days': [3, 5, 7], 'final': 'cancel'}
+
 # What becomes of an event: sent to whoever listens; known to Stripe but never delivered; not even recorded.
 FATES = ('delivered', 'lost', 'none')
 
@@ -223,9 +225,9 @@ class Account:
         node[name] = expanded(node[name])
 
     def referred(self, kind: str, object_id: str):
-        """A copy of the object an id stands for, or its stub when deleted."""
+        """A copy of the object an id stands for, or its stub when deleted; discounts stay readable."""
         if object_id in self.deleted[kind]:
-            return self.stub(kind, object_id)
+            return clone(self.deleted[kind][object_id]) if kind == 'discount' else self.stub(kind, object_id)
         return clone(self.objects[kind].get(object_id, object_id))
 
     def present(self, result: dict, paths: list[str]) -> dict:
@@ -280,6 +282,8 @@ class World:
     drop: tuple[float, random.Random] | None = None
     # A page of a list never holds more.
     page_limit: int = 100
+    # Days from one attempt to the next, and what follows the last (payments.LAST_RESORT).
+    dunning: dict = field(default_factory=lambda: dict(DUNNING))
     limiter: RateLimiter = field(default_factory=RateLimiter)
 
     def reset(self, state: bool) -> None:
@@ -294,6 +298,7 @@ class World:
             self.counters.clear()
             self.idempotency.clear()
             self.ahead = 0
+            self.dunning = dict(DUNNING)
 
     def arrive(self, entry: dict) -> Fault | None:
         """Log a request, whose answer's status comes later, and give the misbehaviour that is due for it."""
