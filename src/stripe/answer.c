@@ -18,7 +18,9 @@
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 
+#include "compat.h"
 #include "stripe_portal.h"
 #include "stripe/answer.h"
 #include "stripe/json.h"
@@ -27,6 +29,9 @@
 /* Limits for what is shown of foreign text, in bytes. */
 #define MAX_MESSAGE		500
 #define MAX_WORD		100
+
+#define REDIRECTED		"Stripe answered with a redirect, which is not followed"
+#define NOT_JSON		"Stripe's answer is not JSON that can be stored"
 
 /* The members of Stripe's error object that decide or are shown. */
 typedef struct StripeError
@@ -40,14 +45,15 @@ typedef struct StripeError
 
 static void report_failure(const SpStripeCall *call, const SpHttpAnswer *answer);
 static void report_stripe_error(const SpStripeCall *call, const SpHttpAnswer *answer);
-static void report_bad_answer(const SpStripeCall *call, const SpHttpAnswer *answer,
-							  const char *what);
+pg_noreturn static void report_bad_answer(const SpStripeCall *call, const SpHttpAnswer *answer,
+										  const char *what);
 static StripeError parse_stripe_error(const SpHttpAnswer *answer);
 static int	stripe_error_code(int status, const StripeError *error);
 static const char *stripe_error_hint(const SpStripeCall *call, int status, const StripeError *error);
 static char *describe_answer(const SpStripeCall *call, const SpHttpAnswer *answer,
 							 const StripeError *error);
 static Jsonb *parse_json(const char *text, size_t length);
+static char *check_json(const char *text, size_t length, bool escapes);
 static char *ascii_json(const char *text, size_t length);
 static char *printable(const SpStripeCall *call, const char *text, int limit);
 static bool is_word(const char *text, const char *word);
@@ -70,12 +76,41 @@ sp_stripe_read_answer(const SpStripeCall *call, SpHttpAnswer *answer)
 	if (answer->status >= 400)
 		report_stripe_error(call, answer);
 	if (answer->status >= 300)
-		report_bad_answer(call, answer, "Stripe answered with a redirect, which is not followed");
+		report_bad_answer(call, answer, REDIRECTED);
 
 	result = parse_json(answer->body, answer->length);
 	if (result == NULL)
-		report_bad_answer(call, answer, "Stripe's answer is not JSON that can be stored");
+		report_bad_answer(call, answer, NOT_JSON);
 
+	pfree(answer->body);
+	return result;
+}
+
+/*
+ * The same for a bulk read, as the text of a json value, so that it stays as
+ * Stripe wrote it.  What Stripe says about one object is an answer here, that
+ * there is none for example; what would befall every request is an error.
+ */
+text *
+sp_stripe_read_json(const SpStripeCall *call, SpHttpAnswer *answer)
+{
+	char	   *json;
+	text	   *result;
+
+	if (answer->outcome != SP_ANSWERED)
+		report_failure(call, answer);
+	if (answer->status == 401 || answer->status == 429 || answer->status >= 500)
+		report_stripe_error(call, answer);
+	if (answer->status >= 300 && answer->status < 400)
+		report_bad_answer(call, answer, REDIRECTED);
+
+	json = check_json(answer->body, answer->length, false);
+	if (json == NULL && answer->status >= 400)
+		report_stripe_error(call, answer);
+	if (json == NULL)
+		report_bad_answer(call, answer, NOT_JSON);
+
+	result = cstring_to_text(json);
 	pfree(answer->body);
 	return result;
 }
@@ -90,6 +125,53 @@ sp_stripe_is_rate_limit(const SpHttpAnswer *answer)
 	return answer->status == 429 ||
 		(answer->status == 400 &&
 		 is_word(parse_stripe_error(answer).code, "rate_limit"));
+}
+
+/*
+ * Does Stripe say that there is no such object?
+ */
+bool
+sp_stripe_is_missing(const SpHttpAnswer *answer)
+{
+	return answer->outcome == SP_ANSWERED && answer->status == 404 &&
+		is_word(parse_stripe_error(answer).code, "resource_missing");
+}
+
+/*
+ * As of when does an answer tell the state?  By Stripe's own clock, like the
+ * time of an event, in whole seconds: what the answer shows is at least as new.
+ *
+ * The Date header is from the moment when the answer left, but what it shows
+ * may have been read as early as the request came.  In between an event can
+ * have happened that the answer does not know of yet, so that time is taken
+ * off: an answer must never pass for newer than it is.
+ *
+ * Throws ERRCODE_SP_BAD_RESPONSE if there is no usable date.
+ */
+TimestampTz
+sp_stripe_answer_time(const SpStripeCall *call, const SpHttpAnswer *answer)
+{
+	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+	struct pg_tm tm = {0};
+	char		month[4];
+	char		zone[4];
+	const char *found;
+	TimestampTz result;
+
+	/* Wed, 25 Nov 2026 22:33:34 GMT, the one form that HTTP has left */
+	if (sscanf(answer->date, "%*3s, %2d %3s %4d %2d:%2d:%2d %3s", &tm.tm_mday, month, &tm.tm_year,
+			   &tm.tm_hour, &tm.tm_min, &tm.tm_sec, zone) != 7 ||
+		strcmp(zone, "GMT") != 0 ||
+		strlen(month) != 3 || (found = strstr(months, month)) == NULL || (found - months) % 3 != 0)
+		report_bad_answer(call, answer, "Stripe's answer has no date");
+	tm.tm_mon = (found - months) / 3 + 1;
+	if (tm.tm_mday < 1 || tm.tm_mday > day_tab[isleap(tm.tm_year)][tm.tm_mon - 1] ||
+		tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60 ||
+		tm2timestamp(&tm, 0, NULL, &result) != 0)
+		report_bad_answer(call, answer, "Stripe's answer has no date");
+
+	result -= answer->elapsed_us;
+	return result - result % USECS_PER_SEC;
 }
 
 /*
@@ -333,6 +415,20 @@ describe_answer(const SpStripeCall *call, const SpHttpAnswer *answer, const Stri
 static Jsonb *
 parse_json(const char *text, size_t length)
 {
+	char	   *json = check_json(text, length, true);
+
+	if (json == NULL)
+		return NULL;
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json)));
+}
+
+/*
+ * The text in the database's encoding if it is JSON in UTF-8, else NULL.  The
+ * escapes matter for jsonb, which can not hold all of them.
+ */
+static char *
+check_json(const char *text, size_t length, bool escapes)
+{
 	JsonLexContext *lex;
 	char	   *converted;
 
@@ -344,14 +440,13 @@ parse_json(const char *text, size_t length)
 		length = strlen(converted);
 
 #if PG_VERSION_NUM >= 170000
-	lex = makeJsonLexContextCstringLen(NULL, converted, length, GetDatabaseEncoding(), true);
+	lex = makeJsonLexContextCstringLen(NULL, converted, length, GetDatabaseEncoding(), escapes);
 #else
-	lex = makeJsonLexContextCstringLen(converted, length, GetDatabaseEncoding(), true);
+	lex = makeJsonLexContextCstringLen(converted, length, GetDatabaseEncoding(), escapes);
 #endif
 	if (pg_parse_json(lex, &nullSemAction) != JSON_SUCCESS)
 		return NULL;
-
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(converted)));
+	return converted;
 }
 
 /*

@@ -9,6 +9,7 @@
 #define SP_STRIPE_ANSWER_H
 
 #include "utils/jsonb.h"
+#include "utils/timestamp.h"
 
 #include "stripe/transport.h"
 
@@ -24,6 +25,9 @@ typedef struct SpStripeCall
 } SpStripeCall;
 
 extern Jsonb *sp_stripe_read_answer(const SpStripeCall *call, SpHttpAnswer *answer);
+extern text *sp_stripe_read_json(const SpStripeCall *call, SpHttpAnswer *answer);
 extern bool sp_stripe_is_rate_limit(const SpHttpAnswer *answer);
+extern bool sp_stripe_is_missing(const SpHttpAnswer *answer);
+extern TimestampTz sp_stripe_answer_time(const SpStripeCall *call, const SpHttpAnswer *answer);
 
 #endif							/* SP_STRIPE_ANSWER_H */

@@ -35,8 +35,8 @@ static void check_path(const char *path);
 static void check_header_value(const char *what, const char *value);
 static bool is_test_key(const char *key);
 static char *fresh_idempotency_key(void);
-static bool is_worth_retrying(const SpHttpAnswer *answer);
-static long retry_delay_ms(int nretries, const SpHttpAnswer *answer);
+static void send_call(SpStripeCall *call, const SpHttpRequest *request, SpHttpAnswer *answer);
+static void begin_context(SpStripeCall *call, ErrorContextCallback *context);
 static void describe_request(void *arg);
 
 /*
@@ -56,13 +56,57 @@ Jsonb *
 sp_stripe_request(const char *method, const char *path, const char *form,
 				  const char *account, const char *idempotency_key)
 {
-	bool		post = strcmp(method, "POST") == 0;
-	int			nheaders = 0;
-	SpHttpRequest request = {0};
+	SpStripeCall call;
+	SpHttpRequest request;
 	SpHttpAnswer answer;
-	SpStripeCall call = {0};
 	ErrorContextCallback context;
 	Jsonb	   *result;
+
+	sp_stripe_prepare(&call, &request, method, path, form, account, idempotency_key);
+	begin_context(&call, &context);
+	send_call(&call, &request, &answer);
+	result = sp_stripe_read_answer(&call, &answer);
+	error_context_stack = context.previous;
+	return result;
+}
+
+/*
+ * Reads an object or a page of a list, for being applied to the state: gives
+ * it and, in *as_of, how new it is at least, by Stripe's clock.  NULL if Stripe
+ * says that there is no such object.
+ *
+ * Throws as sp_stripe_request does, and ERRCODE_SP_BAD_RESPONSE for an answer
+ * that does not tell the time.
+ */
+Jsonb *
+sp_stripe_read(const char *path, const char *form, const char *account, TimestampTz *as_of)
+{
+	SpStripeCall call;
+	SpHttpRequest request;
+	SpHttpAnswer answer;
+	ErrorContextCallback context;
+	Jsonb	   *result = NULL;
+
+	sp_stripe_prepare(&call, &request, "GET", path, form, account, NULL);
+	begin_context(&call, &context);
+	send_call(&call, &request, &answer);
+	if (!sp_stripe_is_missing(&answer))
+		result = sp_stripe_read_answer(&call, &answer);
+	*as_of = sp_stripe_answer_time(&call, &answer);
+	error_context_stack = context.previous;
+	return result;
+}
+
+/*
+ * Fills in what is sent and what an error will say of it.  Throws what
+ * sp_stripe_request does before a request leaves.
+ */
+void
+sp_stripe_prepare(SpStripeCall *call, SpHttpRequest *request, const char *method, const char *path,
+				  const char *form, const char *account, const char *idempotency_key)
+{
+	bool		post = strcmp(method, "POST") == 0;
+	int			nheaders = 0;
 
 	check_method(method, path, idempotency_key);
 	check_path(path);
@@ -80,57 +124,57 @@ sp_stripe_request(const char *method, const char *path, const char *form,
 	if (strcmp(method, "GET") != 0)
 		PreventCommandIfReadOnly(psprintf("Stripe %s requests", method));
 
-	call.method = method;
-	call.path = path;
-	call.idempotency_key = idempotency_key;
-	call.key = sp_stripe_require_keys()->values[0];
+	memset(call, 0, sizeof(*call));
+	call->method = method;
+	call->path = path;
+	call->idempotency_key = idempotency_key;
+	call->key = sp_stripe_require_keys()->values[0];
 
-	request.method = method;
-	request.key = call.key;
+	memset(request, 0, sizeof(*request));
+	request->method = method;
+	request->key = call->key;
 	if (post)
 	{
-		request.url = psprintf("%s%s", sp_api_base, path);
-		request.body = form != NULL ? form : "";
+		request->url = psprintf("%s%s", sp_api_base, path);
+		request->body = form != NULL ? form : "";
 	}
 	else if (form != NULL && *form != '\0')
-		request.url = psprintf("%s%s?%s", sp_api_base, path, form);
+		request->url = psprintf("%s%s?%s", sp_api_base, path, form);
 	else
-		request.url = psprintf("%s%s", sp_api_base, path);
+		request->url = psprintf("%s%s", sp_api_base, path);
 
-	request.headers[nheaders++] = "Accept: application/json";
-	request.headers[nheaders++] = "User-Agent: Stripe/v1 stripe_portal/" SP_VERSION;
-	request.headers[nheaders++] = psprintf("Stripe-Version: %s", sp_api_version);
+	request->headers[nheaders++] = "Accept: application/json";
+	request->headers[nheaders++] = "User-Agent: Stripe/v1 stripe_portal/" SP_VERSION;
+	request->headers[nheaders++] = psprintf("Stripe-Version: %s", sp_api_version);
 	if (account != NULL)
-		request.headers[nheaders++] = psprintf("Stripe-Account: %s", account);
+		request->headers[nheaders++] = psprintf("Stripe-Account: %s", account);
 	if (post)
 	{
-		request.headers[nheaders++] = "Content-Type: application/x-www-form-urlencoded";
-		request.headers[nheaders++] = psprintf("Idempotency-Key: %s", idempotency_key);
+		request->headers[nheaders++] = "Content-Type: application/x-www-form-urlencoded";
+		request->headers[nheaders++] = psprintf("Idempotency-Key: %s", idempotency_key);
 	}
-	Assert(nheaders < (int) lengthof(request.headers));
+	Assert(nheaders < (int) lengthof(request->headers));
+}
 
-	context.callback = describe_request;
-	context.arg = &call;
-	context.previous = error_context_stack;
-	error_context_stack = &context;
-
+/*
+ * Sends the request, as often as it takes.
+ */
+static void
+send_call(SpStripeCall *call, const SpHttpRequest *request, SpHttpAnswer *answer)
+{
 	for (;;)
 	{
-		sp_stripe_exchange(&request, &answer);
-		call.nattempts++;
-		if (call.nattempts > sp_max_retries || !is_worth_retrying(&answer))
+		sp_stripe_exchange(request, answer);
+		call->nattempts++;
+		if (call->nattempts > sp_max_retries || !sp_stripe_is_worth_retrying(answer))
 			break;
 
-		if (answer.outcome != SP_ANSWERED && answer.phase >= SP_PHASE_WAIT)
-			call.maybe_done = true;
-		if (answer.body != NULL)
-			pfree(answer.body);
-		sp_stripe_sleep(retry_delay_ms(call.nattempts, &answer));
+		if (answer->outcome != SP_ANSWERED && answer->phase >= SP_PHASE_WAIT)
+			call->maybe_done = true;
+		if (answer->body != NULL)
+			pfree(answer->body);
+		sp_stripe_sleep(sp_stripe_retry_delay(call->nattempts, answer));
 	}
-	result = sp_stripe_read_answer(&call, &answer);
-
-	error_context_stack = context.previous;
-	return result;
 }
 
 /*
@@ -272,8 +316,8 @@ fresh_idempotency_key(void)
  * clients, in their order, and then ours for a rate limit, with which they leave
  * their callers alone.
  */
-static bool
-is_worth_retrying(const SpHttpAnswer *answer)
+bool
+sp_stripe_is_worth_retrying(const SpHttpAnswer *answer)
 {
 	if (answer->outcome != SP_ANSWERED)
 		return answer->outcome == SP_FAILED || answer->outcome == SP_TIMED_OUT;
@@ -287,12 +331,12 @@ is_worth_retrying(const SpHttpAnswer *answer)
 }
 
 /*
- * How long to wait before the n-th retry: doubling from half a second to five
+ * How many milliseconds to wait before the n-th retry: doubling from half a second to five
  * seconds, with jitter so that sessions that failed together do not come back
  * together, and what the peer asks for if that is longer.
  */
-static long
-retry_delay_ms(int nretries, const SpHttpAnswer *answer)
+long
+sp_stripe_retry_delay(int nretries, const SpHttpAnswer *answer)
 {
 	double		delay = Min(500.0 * (1 << (nretries - 1)), 5000.0);
 	int			retry_after = 0;
@@ -306,6 +350,18 @@ retry_delay_ms(int nretries, const SpHttpAnswer *answer)
 		retry_after = Min(strtoul(answer->retry_after, NULL, 10), MAX_RETRY_AFTER_S);
 
 	return (long) Max(delay, retry_after * 1000.0);
+}
+
+/*
+ * Errors from here on tell which request it was; the caller pops the context.
+ */
+static void
+begin_context(SpStripeCall *call, ErrorContextCallback *context)
+{
+	context->callback = describe_request;
+	context->arg = call;
+	context->previous = error_context_stack;
+	error_context_stack = context;
 }
 
 /*

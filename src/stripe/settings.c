@@ -29,6 +29,8 @@ char	   *sp_ca_file;
 int			sp_connect_timeout;
 int			sp_timeout;
 int			sp_max_retries;
+int			sp_in_flight;
+int			sp_rate_limit;
 
 static char *sp_api_key;
 static char *sp_api_key_file;
@@ -89,12 +91,31 @@ sp_stripe_init(void)
 							PGC_USERSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 
+	DefineCustomIntVariable("stripe_portal.in_flight",
+							"How many requests to Stripe a bulk read has in flight at once.",
+							NULL,
+							&sp_in_flight,
+							4,
+							1, SP_MAX_IN_FLIGHT,
+							PGC_USERSET, 0,
+							NULL, NULL, NULL);
+
 	DefineCustomIntVariable("stripe_portal.max_retries",
 							"How often a request to Stripe that failed in passing is sent again.",
 							NULL,
 							&sp_max_retries,
 							2,
 							0, 10,
+							PGC_USERSET, 0,
+							NULL, NULL, NULL);
+
+	/* Stripe allows 25 in a sandbox, and 25 per endpoint in live mode. */
+	DefineCustomIntVariable("stripe_portal.rate_limit",
+							"How many requests per second a bulk read sends to Stripe at most.",
+							"For each session; one that Stripe tells to slow down sends fewer.",
+							&sp_rate_limit,
+							20,
+							1, 1000,
 							PGC_USERSET, 0,
 							NULL, NULL, NULL);
 

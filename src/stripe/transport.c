@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * transport.c
- *	  One HTTPS exchange, interruptible at any moment.
+ *	  HTTPS exchanges, one or several at once, interruptible at any moment.
  *
- * libcurl's multi interface runs the exchange, but the waiting is the server's
+ * libcurl's multi interface runs the exchanges, but the waiting is the server's
  * (wait.c), so that a cancel, a statement timeout or a shutdown takes effect at
  * once in every phase, with the server's own words and SQLSTATEs.
  *
@@ -12,9 +12,10 @@
  * - Nothing that can throw (palloc, ereport, CHECK_FOR_INTERRUPTS) happens in
  *	 a callback of libcurl's: a longjmp over its frames would leave its handles
  *	 half changed.  Callbacks note what they saw; drive() acts on it.
- * - The multi handle, which keeps the connection alive between calls, is a
+ * - The multi handle, which keeps connections alive between calls, is a
  *	 static of this process.  It outlives a call only if that call got an
- *	 answer; after anything else it is dropped with all its connections.
+ *	 answer; after anything else it is dropped with all its connections, as
+ *	 soon as no other exchange needs it.
  * - No connection is used for another base or another set of trusted
  *	 certificates than it was opened for.  libcurl compares them as well, but
  *	 has had its holes there, and the secret key goes over that connection.
@@ -57,11 +58,15 @@ static struct
 	char	   *api_base;		/* what its connections were opened for */
 	char	   *ca_file;
 	SpWatch		watch;
+	struct Exchange *running;	/* a list of all that are */
+	int			nrunning;
+	bool		spoiled;		/* to be dropped when none is running */
 }			engine;
 
 /* What one exchange owns, all of it given back by release_exchange(). */
 typedef struct Exchange
 {
+	struct Exchange *next;
 	CURL	   *easy;
 	struct curl_slist *headers;
 	char	   *body;			/* malloc'd: the callback must not throw */
@@ -71,7 +76,6 @@ typedef struct Exchange
 	bool		answer_began;
 	bool		too_large;
 	bool		out_of_memory;
-	bool		keep_engine;
 	SpHttpAnswer *answer;
 	char		problem[CURL_ERROR_SIZE];
 } Exchange;
@@ -90,11 +94,11 @@ static void ensure_engine(void);
 static void drop_engine(void);
 static void start_exchange(Exchange *exchange, const SpHttpRequest *request);
 static void add_header(Exchange *exchange, const char *header);
-static CURLcode drive(void);
+static Exchange *drive(double until, CURLcode *result);
 static void advance(curl_socket_t fd, int what);
 static void take_answer(Exchange *exchange, CURLcode result);
 static SpHttpPhase current_phase(const Exchange *exchange);
-static void release_exchange(Exchange *exchange);
+static void release_exchange(Exchange *exchange, bool keep_engine);
 static void out_of_memory(void);
 
 /* Callbacks of libcurl's: must not throw. */
@@ -103,8 +107,6 @@ static int	note_timer(CURLM *multi, long timeout, void *arg);
 static CURLcode note_tls(CURL *easy, void *tls_context, void *arg);
 static size_t note_header(char *data, size_t size, size_t nmemb, void *arg);
 static size_t note_body(char *data, size_t size, size_t nmemb, void *arg);
-static void keep_value(const char *line, size_t length, const char *name,
-					   char *value, size_t value_size);
 
 /*
  * Sends the request and fills in the answer, whose body is allocated in the
@@ -116,39 +118,84 @@ static void keep_value(const char *line, size_t length, const char *name,
 void
 sp_stripe_exchange(const SpHttpRequest *request, SpHttpAnswer *answer)
 {
+	PG_TRY();
+	{
+		sp_stripe_start(request, answer);
+		(void) sp_stripe_next_answer(0);
+	}
+	PG_CATCH();
+	{
+		sp_stripe_abandon();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+/*
+ * The same in parts, for several exchanges at once; at most SP_MAX_IN_FLIGHT.
+ * This one sends a request.  Answer and request must stay where they are, and
+ * the memory context as well, until the answer has come or all are abandoned;
+ * whatever is thrown, the caller sees to that.
+ */
+void
+sp_stripe_start(const SpHttpRequest *request, SpHttpAnswer *answer)
+{
 	Exchange   *exchange = palloc0(sizeof(Exchange));
 
 	memset(answer, 0, sizeof(*answer));
 	exchange->answer = answer;
 
-	PG_TRY();
-	{
-		ensure_engine();
-		start_exchange(exchange, request);
-		take_answer(exchange, drive());
-	}
-	PG_FINALLY();
-	{
-		release_exchange(exchange);
-	}
-	PG_END_TRY();
-
-	pfree(exchange);
+	ensure_engine();
+	exchange->next = engine.running;
+	engine.running = exchange;
+	engine.nrunning++;
+	start_exchange(exchange, request);
 }
 
 /*
- * Makes the multi handle, unless the one we have can be used.
+ * The next answer that is complete; NULL if none is until the time comes that
+ * until says (see sp_stripe_now; 0: never).
+ */
+SpHttpAnswer *
+sp_stripe_next_answer(double until)
+{
+	CURLcode	result;
+	Exchange   *exchange = drive(until, &result);
+	SpHttpAnswer *answer;
+
+	if (exchange == NULL)
+		return NULL;
+
+	take_answer(exchange, result);
+	answer = exchange->answer;
+	release_exchange(exchange, answer->outcome == SP_ANSWERED);
+	return answer;
+}
+
+/*
+ * Ends all exchanges that are still running.  Does not throw.
+ */
+void
+sp_stripe_abandon(void)
+{
+	while (engine.running != NULL)
+		release_exchange(engine.running, false);
+}
+
+/*
+ * Makes the multi handle, unless the one we have can be used, and makes room in
+ * it for one more exchange.
  */
 static void
 ensure_engine(void)
 {
 	static bool initialized = false;
 
-	if (engine.multi != NULL &&
-		strcmp(engine.api_base, sp_api_base) == 0 &&
-		strcmp(engine.ca_file, sp_ca_file) == 0)
-		return;
-	drop_engine();
+	/* Settings do not change while an exchange is running. */
+	if (engine.multi != NULL && engine.nrunning == 0 &&
+		(strcmp(engine.api_base, sp_api_base) != 0 ||
+		 strcmp(engine.ca_file, sp_ca_file) != 0))
+		drop_engine();
 
 	if (!initialized)
 	{
@@ -162,7 +209,7 @@ ensure_engine(void)
 		initialized = true;
 	}
 
-	while (engine.ndescriptors < KEPT_DESCRIPTORS)
+	while (engine.ndescriptors < KEPT_DESCRIPTORS + engine.nrunning)
 	{
 		if (!AcquireExternalFD())
 			ereport(ERROR,
@@ -173,6 +220,13 @@ ensure_engine(void)
 		engine.ndescriptors++;
 	}
 
+	if (engine.multi != NULL)
+	{
+		curl_multi_setopt(engine.multi, CURLMOPT_MAXCONNECTS,
+						  (long) (engine.ndescriptors - KEPT_DESCRIPTORS + 1));
+		return;
+	}
+
 	engine.api_base = MemoryContextStrdup(TopMemoryContext, sp_api_base);
 	engine.ca_file = MemoryContextStrdup(TopMemoryContext, sp_ca_file);
 
@@ -180,7 +234,7 @@ ensure_engine(void)
 	if (engine.multi == NULL)
 		out_of_memory();
 
-	/* One request at a time to one host needs one connection. */
+	/* To one host, each exchange at a time needs one connection. */
 	curl_multi_setopt(engine.multi, CURLMOPT_MAXCONNECTS, 1L);
 	curl_multi_setopt(engine.multi, CURLMOPT_SOCKETFUNCTION, note_socket);
 	curl_multi_setopt(engine.multi, CURLMOPT_TIMERFUNCTION, note_timer);
@@ -253,7 +307,7 @@ start_exchange(Exchange *exchange, const SpHttpRequest *request)
 		SET_OPTION(exchange, CURLOPT_CAPATH, NULL);
 	}
 
-	/* One request at a time: HTTP/2 would have nothing to offer. */
+	/* With a few connections that are kept, HTTP/2 would have nothing to offer. */
 	SET_OPTION(exchange, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
 	SET_OPTION(exchange, CURLOPT_CONNECTTIMEOUT_MS, (long) sp_connect_timeout);
 	SET_OPTION(exchange, CURLOPT_TIMEOUT_MS, (long) sp_timeout);
@@ -293,6 +347,8 @@ start_exchange(Exchange *exchange, const SpHttpRequest *request)
 	SET_OPTION(exchange, CURLOPT_WRITEFUNCTION, note_body);
 	SET_OPTION(exchange, CURLOPT_WRITEDATA, exchange);
 
+	SET_OPTION(exchange, CURLOPT_PRIVATE, exchange);
+
 	if (curl_multi_add_handle(engine.multi, exchange->easy) != CURLM_OK)
 		out_of_memory();
 }
@@ -308,10 +364,11 @@ add_header(Exchange *exchange, const char *header)
 }
 
 /*
- * Runs the exchange to its end.
+ * Runs the exchanges until one of them is at its end, and gives that one; NULL
+ * if none is when the time is up.
  */
-static CURLcode
-drive(void)
+static Exchange *
+drive(double until, CURLcode *result)
 {
 	for (;;)
 	{
@@ -323,7 +380,13 @@ drive(void)
 		while ((message = curl_multi_info_read(engine.multi, &nleft)) != NULL)
 		{
 			if (message->msg == CURLMSG_DONE)
-				return message->data.result;
+			{
+				Exchange   *exchange;
+
+				curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &exchange);
+				*result = message->data.result;
+				return exchange;
+			}
 		}
 
 		CHECK_FOR_INTERRUPTS();
@@ -333,8 +396,10 @@ drive(void)
 			advance(CURL_SOCKET_TIMEOUT, 0);
 			continue;
 		}
+		if (until != 0 && sp_stripe_now() >= until)
+			return NULL;
 
-		nready = sp_stripe_watch_wait(&engine.watch, ready);
+		nready = sp_stripe_watch_wait(&engine.watch, ready, until);
 		for (int i = 0; i < nready; i++)
 			advance(ready[i].fd,
 					((ready[i].events & WL_SOCKET_READABLE) ? CURL_CSELECT_IN : 0) |
@@ -377,6 +442,7 @@ take_answer(Exchange *exchange, CURLcode result)
 {
 	SpHttpAnswer *answer = exchange->answer;
 	long		status = 0;
+	curl_off_t	elapsed = 0;
 
 	if (exchange->out_of_memory || result == CURLE_OUT_OF_MEMORY)
 		out_of_memory();
@@ -394,7 +460,8 @@ take_answer(Exchange *exchange, CURLcode result)
 			if (exchange->length > 0)
 				memcpy(answer->body, exchange->body, exchange->length);
 			answer->body[exchange->length] = '\0';
-			exchange->keep_engine = true;
+			curl_easy_getinfo(exchange->easy, CURLINFO_TOTAL_TIME_T, &elapsed);
+			answer->elapsed_us = elapsed;
 			return;
 
 		case CURLE_OPERATION_TIMEDOUT:
@@ -445,17 +512,28 @@ current_phase(const Exchange *exchange)
  * Gives back what the exchange owns, whatever became of it.  Does not throw.
  */
 static void
-release_exchange(Exchange *exchange)
+release_exchange(Exchange *exchange, bool keep_engine)
 {
-	sp_stripe_watch_end(&engine.watch);
+	Exchange  **link = &engine.running;
+
+	while (*link != exchange)
+		link = &(*link)->next;
+	*link = exchange->next;
+	engine.nrunning--;
 
 	if (exchange->easy != NULL)
 	{
 		curl_multi_remove_handle(engine.multi, exchange->easy);
 		curl_easy_cleanup(exchange->easy);
 	}
-	if (!exchange->keep_engine)
-		drop_engine();
+	if (!keep_engine)
+		engine.spoiled = true;
+	if (engine.nrunning == 0)
+	{
+		sp_stripe_watch_end(&engine.watch);
+		if (engine.spoiled)
+			drop_engine();
+	}
 
 	/* The key is in one of them. */
 	for (struct curl_slist *header = exchange->headers; header != NULL; header = header->next)
@@ -463,6 +541,7 @@ release_exchange(Exchange *exchange)
 	curl_slist_free_all(exchange->headers);
 
 	free(exchange->body);
+	pfree(exchange);
 }
 
 static void
@@ -518,42 +597,11 @@ static size_t
 note_header(char *data, size_t size, size_t nmemb, void *arg)
 {
 	Exchange   *exchange = arg;
-	SpHttpAnswer *answer = exchange->answer;
 	size_t		length = size * nmemb;
 
 	exchange->answer_began = true;
-	keep_value(data, length, "request-id:", answer->request_id, sizeof(answer->request_id));
-	keep_value(data, length, "stripe-should-retry:", answer->should_retry, sizeof(answer->should_retry));
-	keep_value(data, length, "retry-after:", answer->retry_after, sizeof(answer->retry_after));
+	sp_stripe_note_header(exchange->answer, data, length);
 	return length;
-}
-
-/*
- * If the header line has this name, which must be lower-case and end in a
- * colon, keeps its value without the space around it, cut to what fits.
- */
-static void
-keep_value(const char *line, size_t length, const char *name,
-		   char *value, size_t value_size)
-{
-	size_t		name_length = strlen(name);
-
-	if (length < name_length || pg_strncasecmp(line, name, name_length) != 0)
-		return;
-
-	line += name_length;
-	length -= name_length;
-	while (length > 0 && *line == ' ')
-	{
-		line++;
-		length--;
-	}
-	while (length > 0 && strchr(" \r\n", line[length - 1]) != NULL)
-		length--;
-
-	length = Min(length, value_size - 1);
-	memcpy(value, line, length);
-	value[length] = '\0';
 }
 
 /*

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * transport.h
- *	  One HTTPS exchange, interruptible at any moment.
+ *	  HTTPS exchanges, interruptible at any moment.
  *
  *-------------------------------------------------------------------------
  */
@@ -50,8 +50,18 @@ typedef struct SpHttpAnswer
 	char		request_id[64]; /* what follows is empty when not sent */
 	char		should_retry[8];
 	char		retry_after[32];
+	char		date[40];
+	int64		elapsed_us;		/* at most this long ago the request left */
 } SpHttpAnswer;
 
 extern void sp_stripe_exchange(const SpHttpRequest *request, SpHttpAnswer *answer);
+
+/* Several at once. */
+extern void sp_stripe_start(const SpHttpRequest *request, SpHttpAnswer *answer);
+extern SpHttpAnswer *sp_stripe_next_answer(double until);
+extern void sp_stripe_abandon(void);
+
+/* head.c */
+extern void sp_stripe_note_header(SpHttpAnswer *answer, const char *line, size_t length);
 
 #endif							/* SP_STRIPE_TRANSPORT_H */

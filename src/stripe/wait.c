@@ -20,7 +20,6 @@
 #define MAX_EVENTS	(2 + SP_MAX_SOCKETS)
 
 static void make_set(SpWatch *watch);
-static double now_ms(void);
 
 /*
  * Watches a socket for these events, instead of those it was watched for; none
@@ -64,7 +63,7 @@ sp_stripe_watch_timer(SpWatch *watch, long timeout_ms)
 {
 	watch->timer_armed = timeout_ms >= 0;
 	if (watch->timer_armed)
-		watch->timer_due = now_ms() + timeout_ms;
+		watch->timer_due = sp_stripe_now() + timeout_ms;
 }
 
 /*
@@ -73,20 +72,21 @@ sp_stripe_watch_timer(SpWatch *watch, long timeout_ms)
 bool
 sp_stripe_watch_timer_due(SpWatch *watch)
 {
-	if (!watch->timer_armed || watch->timer_due > now_ms())
+	if (!watch->timer_armed || watch->timer_due > sp_stripe_now())
 		return false;
 	watch->timer_armed = false;
 	return true;
 }
 
 /*
- * Sleeps until a socket is ready, the timer is due or the latch is set, and
- * gives the number of ready sockets.  ready must have room for SP_MAX_SOCKETS.
+ * Sleeps until a socket is ready, the timer is due, the latch is set or the
+ * time comes that until says (0: never), and gives the number of ready sockets.
+ * ready must have room for SP_MAX_SOCKETS.
  *
  * The latch is reset: the caller checks for interrupts before the next wait.
  */
 int
-sp_stripe_watch_wait(SpWatch *watch, WaitEvent *ready)
+sp_stripe_watch_wait(SpWatch *watch, WaitEvent *ready, double until)
 {
 	static uint32 wait_event = 0;
 	WaitEvent	occurred[MAX_EVENTS];
@@ -100,9 +100,12 @@ sp_stripe_watch_wait(SpWatch *watch, WaitEvent *ready)
 	if (watch->set == NULL || watch->set_outdated)
 		make_set(watch);
 
+	if (watch->timer_armed && (until == 0 || watch->timer_due < until))
+		until = watch->timer_due;
+
 	/* Rounded up, so as not to spin through the last millisecond. */
-	if (watch->timer_armed)
-		timeout = (long) Max(watch->timer_due - now_ms(), 0) + 1;
+	if (until != 0)
+		timeout = (long) Max(until - sp_stripe_now(), 0) + 1;
 
 	noccurred = WaitEventSetWait(watch->set, timeout, occurred, lengthof(occurred), wait_event);
 	for (int i = 0; i < noccurred; i++)
@@ -133,7 +136,7 @@ void
 sp_stripe_sleep(long delay_ms)
 {
 	static uint32 wait_event = 0;
-	double		until = now_ms() + delay_ms;
+	double		until = sp_stripe_now() + delay_ms;
 
 	if (wait_event == 0)
 		wait_event = SP_WAIT_EVENT("StripeRetry");
@@ -143,7 +146,7 @@ sp_stripe_sleep(long delay_ms)
 		double		left;
 
 		CHECK_FOR_INTERRUPTS();
-		left = until - now_ms();
+		left = until - sp_stripe_now();
 		if (left <= 0)
 			break;
 
@@ -170,8 +173,8 @@ make_set(SpWatch *watch)
 /*
  * Milliseconds by a clock that nobody sets.  Does not throw.
  */
-static double
-now_ms(void)
+double
+sp_stripe_now(void)
 {
 	instr_time	now;
 

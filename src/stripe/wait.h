@@ -10,8 +10,10 @@
 
 #include "storage/latch.h"
 
-/* libcurl watches one socket, or two while it tries IPv6 and IPv4 at once. */
-#define SP_MAX_SOCKETS	8
+#include "stripe/settings.h"
+
+/* libcurl watches one socket of each exchange, or two while it tries IPv6 and IPv4 at once. */
+#define SP_MAX_SOCKETS	(2 * SP_MAX_IN_FLIGHT)
 
 /* What is waited for; start with all zeros. */
 typedef struct SpWatch
@@ -33,9 +35,10 @@ extern bool sp_stripe_watch_socket(SpWatch *watch, pgsocket fd, uint32 events);
 extern void sp_stripe_watch_timer(SpWatch *watch, long timeout_ms);
 
 extern bool sp_stripe_watch_timer_due(SpWatch *watch);
-extern int	sp_stripe_watch_wait(SpWatch *watch, WaitEvent *ready);
+extern int	sp_stripe_watch_wait(SpWatch *watch, WaitEvent *ready, double until);
 extern void sp_stripe_watch_end(SpWatch *watch);
 
 extern void sp_stripe_sleep(long delay_ms);
+extern double sp_stripe_now(void);
 
 #endif							/* SP_STRIPE_WAIT_H */
