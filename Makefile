@@ -26,11 +26,11 @@ SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto)
 # install is first because the rest needs the extension; "make installcheck"
 # starts a server of its own.
 REGRESS        = install \
-                 api form settings \
+                 api form fetch settings \
                  signature webhook state read \
                  mrr decline_code \
                  access \
-                 portal return return_token flow \
+                 portal refresh return return_token flow \
                  privileges readme
 REGRESS_OPTS   = --temp-instance=./tmp_check --encoding=UTF8 --no-locale --launcher=test/with_stripe
 ISOLATION      = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))

@@ -30,6 +30,7 @@
 #include "utils/uuid.h"
 
 #include "access/access.h"
+#include "billing/refresh.h"
 #include "portal/return_url.h"
 #include "portal/token.h"
 #include "query.h"
@@ -45,6 +46,7 @@ PG_FUNCTION_INFO_V1(stripe_session_require_active);
 static char *sp_return_url;
 static char *sp_return_hosts;
 static int	sp_return_token_lifetime;
+static bool sp_refresh_unknown;
 
 /* What the caller asks for. */
 typedef struct Wish
@@ -56,6 +58,7 @@ typedef struct Wish
 	bool		wants_token;	/* this or another way back asks for one */
 	Jsonb	   *options;
 	Jsonb	   *parameters;		/* for Stripe, made of all these */
+	List	   *news;			/* what was read of an unknown customer */
 } Wish;
 
 /*
@@ -92,6 +95,8 @@ static SpQuery session_parameters = {
 
 static void read_wish(FunctionCallInfo fcinfo, Wish *wish);
 static void check_options(Wish *wish);
+static char *consider(Wish *wish);
+static char *consider_news(Wish *wish);
 static char *refusal(const Wish *wish);
 static void make_parameters(Wish *wish);
 static pg_uuid_t *make_id(void);
@@ -106,6 +111,14 @@ static void set_text(Datum *value, bool *isnull, const char *string);
 void
 sp_portal_init(void)
 {
+	DefineCustomBoolVariable("stripe_portal.refresh_unknown",
+							 "Whether a customer that is not in the tables is read from Stripe before being refused.",
+							 "So that a database that was never filled works for the first customer who comes.",
+							 &sp_refresh_unknown,
+							 false,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
+
 	DefineCustomStringVariable("stripe_portal.return_hosts",
 							   "Hosts that a return URL may lead to.",
 							   "Separated by commas; *.example.com stands for every host below example.com; empty allows all.",
@@ -145,17 +158,18 @@ stripe_portal_session(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("stripe_portal_session()");
 	read_wish(fcinfo, &wish);
 
-	SPI_connect();
-	reason = refusal(&wish);
+	reason = consider(&wish);
 	if (reason != NULL)
+	{
+		SPI_connect();
 		sp_access_raise(&wish.customer, wish.flow, reason);
-	make_parameters(&wish);
-	SPI_finish();
+	}
 
 	session.id = make_id();
 	open_session(&wish, &session);
 
 	SPI_connect();
+	sp_billing_apply(wish.news, wish.customer.account, wish.customer.livemode);
 	write_session(&wish, &session);
 	SPI_finish();
 	PG_RETURN_TEXT_P(cstring_to_text(session.url));
@@ -184,17 +198,13 @@ stripe_portal_open(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	read_wish(fcinfo, &wish);
 
-	SPI_connect();
-	session.refused = refusal(&wish);
-	if (session.refused == NULL)
-		make_parameters(&wish);
-	SPI_finish();
-
+	session.refused = consider(&wish);
 	session.id = make_id();
 	if (session.refused == NULL)
 		open_session(&wish, &session);
 
 	SPI_connect();
+	sp_billing_apply(wish.news, wish.customer.account, wish.customer.livemode);
 	if (session.refused == NULL)
 	{
 		BeginInternalSubTransaction(NULL);
@@ -258,6 +268,7 @@ read_wish(FunctionCallInfo fcinfo, Wish *wish)
 	wish->return_url = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
 	wish->flow = PG_ARGISNULL(2) ? SP_FLOW_PORTAL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 	wish->subscription = PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3));
+	wish->news = NIL;
 	wish->options = PG_ARGISNULL(4) ? DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")))
 		: PG_GETARG_JSONB_P(4);
 
@@ -346,6 +357,71 @@ check_options(Wish *wish)
 					 errmsg("options must not choose the flow"),
 					 errhint("Name the flow by the argument \"flow\"; \"flow_data\" may add to it.")));
 	}
+}
+
+/*
+ * Why the customer is refused, or NULL: then the parameters are made.  A
+ * customer that is unknown here is first read from Stripe, if that is set.
+ */
+static char *
+consider(Wish *wish)
+{
+	char	   *reason;
+
+	SPI_connect();
+	reason = refusal(wish);
+	if (reason == NULL)
+		make_parameters(wish);
+	SPI_finish();
+
+	if (reason != NULL && strcmp(reason, "customer_unknown") == 0 && sp_refresh_unknown)
+	{
+		wish->news = sp_billing_read_customer(wish->customer.id, wish->customer.account,
+											  wish->customer.livemode);
+		if (wish->news != NIL)
+			reason = consider_news(wish);
+	}
+	return reason;
+}
+
+/*
+ * The same with what was read of the customer.  Its rows would stay locked
+ * during the call that follows, so they are written for this question only,
+ * and for good when the call is over.
+ */
+static char *
+consider_news(Wish *wish)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	char	   *volatile reason = NULL;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		SPI_connect();
+		sp_billing_apply(wish->news, wish->customer.account, wish->customer.livemode);
+		reason = refusal(wish);
+		if (reason == NULL)
+			make_parameters(wish);
+		SPI_finish();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+
+	if (error != NULL)
+		ReThrowError(error);
+	return reason;
 }
 
 /*

@@ -1,0 +1,255 @@
+/*-------------------------------------------------------------------------
+ *
+ * refresh.c
+ *	  Reading one customer from Stripe now, with all their subscriptions.
+ *
+ * All is read before anything is written, so that no row is locked while the
+ * network is waited for.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+#include "billing/refresh.h"
+#include "query.h"
+#include "stripe/form.h"
+#include "stripe/json.h"
+#include "stripe/request.h"
+#include "stripe_portal.h"
+
+PG_FUNCTION_INFO_V1(stripe_refresh);
+
+/* The largest page that Stripe gives. */
+#define PAGE_SIZE "100"
+
+static SpQuery apply_object = {
+	.sql = "SELECT stripe_portal.apply_object($1, $2, $3, $4)",
+	.expected = SPI_OK_SELECT,
+	.types = {JSONBOID, BOOLOID, TEXTOID, TIMESTAMPTZOID}
+};
+
+static List *read_list(const char *path, const char *filter, const char *account);
+static void complete_items(SpReading *subscription, const char *account);
+static Jsonb *replace_items(Jsonb *subscription, List *items);
+
+/*
+ * stripe_refresh(customer text, account text, livemode boolean) returns integer
+ */
+Datum
+stripe_refresh(PG_FUNCTION_ARGS)
+{
+	PreventCommandIfReadOnly("stripe_refresh()");
+	if (PG_ARGISNULL(0) || VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(0)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("customer must not be empty")));
+
+	PG_RETURN_INT32(sp_billing_refresh(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+									   PG_ARGISNULL(1) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(1)),
+									   PG_ARGISNULL(2) ? sp_stripe_livemode() : PG_GETARG_BOOL(2)));
+}
+
+/*
+ * Reads a customer and all their subscriptions and applies them.  Gives the
+ * number of objects, which is 0 if Stripe knows no such customer.
+ */
+int
+sp_billing_refresh(const char *customer, const char *account, bool livemode)
+{
+	List	   *readings = sp_billing_read_customer(customer, account, livemode);
+
+	SPI_connect();
+	sp_billing_apply(readings, account, livemode);
+	SPI_finish();
+	return list_length(readings);
+}
+
+/*
+ * Reads a customer and all their subscriptions, as a list of SpReading.  It is
+ * empty if Stripe knows no such customer, and has the customer alone, as
+ * Stripe tells of it then, if the customer was deleted.
+ *
+ * Throws what sp_stripe_read does, and ERRCODE_SP_NOT_CONFIGURED if the key is
+ * for the other mode.
+ */
+List *
+sp_billing_read_customer(const char *customer, const char *account, bool livemode)
+{
+	SpReading  *reading = palloc(sizeof(SpReading));
+	StringInfoData path;
+	StringInfoData filter;
+	List	   *subscriptions;
+	ListCell   *cell;
+
+	if (livemode != sp_stripe_livemode())
+		ereport(ERROR,
+				(errcode(ERRCODE_SP_NOT_CONFIGURED),
+				 errmsg("the configured Stripe API key is not for %s mode", livemode ? "live" : "test")));
+
+	initStringInfo(&path);
+	appendStringInfoString(&path, "/v1/customers/");
+	sp_stripe_form_append_encoded(&path, customer);
+	reading->object = sp_stripe_read(path.data, NULL, *account != '\0' ? account : NULL,
+									 &reading->as_of);
+	if (reading->object == NULL)
+		return NIL;
+	if (sp_stripe_json_get(&reading->object->root, "deleted") != NULL)
+		return list_make1(reading);
+
+	initStringInfo(&filter);
+	sp_stripe_form_append(&filter, "customer", customer);
+	sp_stripe_form_append(&filter, "status", "all");
+	subscriptions = read_list("/v1/subscriptions", filter.data, account);
+	foreach(cell, subscriptions)
+		complete_items(lfirst(cell), account);
+	return lcons(reading, subscriptions);
+}
+
+/*
+ * Applies what was read; SPI is connected, by a caller whose search_path is
+ * pinned.
+ */
+void
+sp_billing_apply(List *readings, const char *account, bool livemode)
+{
+	ListCell   *cell;
+
+	foreach(cell, readings)
+	{
+		SpReading  *reading = lfirst(cell);
+		Datum		values[4];
+
+		values[0] = JsonbPGetDatum(reading->object);
+		values[1] = BoolGetDatum(livemode);
+		values[2] = CStringGetTextDatum(account);
+		values[3] = TimestampTzGetDatum(reading->as_of);
+		sp_query_run(&apply_object, values, NULL, InvalidSnapshot);
+	}
+}
+
+/*
+ * Reads all pages of a list, as a list of SpReading.
+ */
+static List *
+read_list(const char *path, const char *filter, const char *account)
+{
+	List	   *result = NIL;
+	char	   *last_id = NULL;
+	bool		more;
+
+	do
+	{
+		StringInfoData form;
+		TimestampTz as_of;
+		Jsonb	   *page;
+		JsonbValue *data;
+		JsonbValue *has_more;
+		int			n;
+
+		CHECK_FOR_INTERRUPTS();
+
+		initStringInfo(&form);
+		appendStringInfoString(&form, filter);
+		sp_stripe_form_append(&form, "limit", PAGE_SIZE);
+		if (last_id != NULL)
+			sp_stripe_form_append(&form, "starting_after", last_id);
+		page = sp_stripe_read(path, form.data, *account != '\0' ? account : NULL, &as_of);
+
+		data = page != NULL ? sp_stripe_json_get(&page->root, "data") : NULL;
+		if (data == NULL || data->type != jbvBinary || !JsonContainerIsArray(data->val.binary.data))
+			ereport(ERROR,
+					(errcode(ERRCODE_SP_BAD_RESPONSE),
+					 errmsg("Stripe's answer to %s is not a list", path)));
+		has_more = sp_stripe_json_get(&page->root, "has_more");
+		more = has_more != NULL && has_more->type == jbvBool && has_more->val.boolean;
+
+		last_id = NULL;
+		n = JsonContainerSize(data->val.binary.data);
+		for (int i = 0; i < n; i++)
+		{
+			JsonbValue *element = getIthJsonbValueFromContainer(data->val.binary.data, i);
+			SpReading  *reading = palloc(sizeof(SpReading));
+
+			reading->object = JsonbValueToJsonb(element);
+			reading->as_of = as_of;
+			result = lappend(result, reading);
+			last_id = sp_stripe_json_text(&reading->object->root, "id");
+		}
+
+		/* Without a last id, the next page would be this one again. */
+		more = more && last_id != NULL;
+	} while (more);
+
+	return result;
+}
+
+/*
+ * A subscription has only its first items in it; if there are more, reads them
+ * all.  What was put together from two readings is as new as the older one.
+ */
+static void
+complete_items(SpReading *subscription, const char *account)
+{
+	JsonbContainer *items = sp_stripe_json_object(&subscription->object->root, "items");
+	JsonbValue *has_more = sp_stripe_json_get(items, "has_more");
+	char	   *id = sp_stripe_json_text(&subscription->object->root, "id");
+	StringInfoData filter;
+
+	if (has_more == NULL || has_more->type != jbvBool || !has_more->val.boolean || id == NULL)
+		return;
+
+	initStringInfo(&filter);
+	sp_stripe_form_append(&filter, "subscription", id);
+	subscription->object = replace_items(subscription->object,
+										 read_list("/v1/subscription_items", filter.data, account));
+}
+
+/*
+ * The subscription with these items, and no more to come.
+ */
+static Jsonb *
+replace_items(Jsonb *subscription, List *items)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue	value;
+	JsonbValue *list;
+	ListCell   *cell;
+	Datum		path[1] = {CStringGetTextDatum("items")};
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	value.type = jbvString;
+	value.val.string.val = "data";
+	value.val.string.len = 4;
+	pushJsonbValue(&state, WJB_KEY, &value);
+	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	foreach(cell, items)
+	{
+		JsonbToJsonbValue(((SpReading *) lfirst(cell))->object, &value);
+		pushJsonbValue(&state, WJB_ELEM, &value);
+	}
+	pushJsonbValue(&state, WJB_END_ARRAY, NULL);
+	value.type = jbvString;
+	value.val.string.val = "has_more";
+	value.val.string.len = 8;
+	pushJsonbValue(&state, WJB_KEY, &value);
+	value.type = jbvBool;
+	value.val.boolean = false;
+	pushJsonbValue(&state, WJB_VALUE, &value);
+	list = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+
+	return DatumGetJsonbP(DirectFunctionCall4(jsonb_set,
+											  JsonbPGetDatum(subscription),
+											  PointerGetDatum(construct_array(path, lengthof(path), TEXTOID,
+																			  -1, false, TYPALIGN_INT)),
+											  JsonbPGetDatum(JsonbValueToJsonb(list)),
+											  BoolGetDatum(true)));
+}
