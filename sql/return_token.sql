@@ -2,6 +2,8 @@
 -- stripe_portal_return says of the visit.
 \set VERBOSITY terse
 \set SHOW_CONTEXT never
+-- compiling the views' comparison would take most of the time
+SET jit = off;
 SET stripe_portal.return_url = 'https://app.example.com/back?t={token}';
 
 CREATE FUNCTION receive() RETURNS void LANGUAGE sql AS $$

@@ -4,19 +4,22 @@
 -- Subscriptions are compared in Stripe's own shape, so that a snapshot, a row
 -- and an event go through the same comparison.
 
-CREATE OR REPLACE VIEW stripe_portal.customer_state AS
-SELECT k.customer, k.livemode, k.account,
+CREATE OR REPLACE VIEW stripe_portal.session_state AS
+SELECT k.id AS session,
        jsonb_strip_nulls(jsonb_build_object(
-           'customer', CASE WHEN c.id IS NOT NULL THEN jsonb_build_object(
-               'default_payment_method', c.default_payment_method,
-               -- to tell that it changed, a few bits of a digest do; the
-               -- sessions hold no personal data
-               'details', (
-                   SELECT jsonb_object_agg(d.name, left(encode(sha256(
-                              convert_to(concat(c.id, ' ', d.value), getdatabaseencoding())), 'hex'), 8))
-                   FROM (VALUES ('name', c.name), ('email', c.email), ('phone', c.phone),
-                                ('address', c.address::text)) AS d (name, value)
-                   WHERE d.value IS NOT NULL)) END,
+           'customer', (
+               SELECT jsonb_build_object(
+                          'default_payment_method', c.default_payment_method,
+                          -- to tell that it changed, a few bits of a digest do;
+                          -- the sessions hold no personal data
+                          'details', (
+                              SELECT jsonb_object_agg(d.name, left(encode(sha256(
+                                         convert_to(concat(c.id, ' ', d.value), getdatabaseencoding())), 'hex'), 8))
+                              FROM (VALUES ('name', c.name), ('email', c.email), ('phone', c.phone),
+                                           ('address', c.address::text)) AS d (name, value)
+                              WHERE d.value IS NOT NULL))
+               FROM stripe_portal.customer AS c
+               WHERE (c.id, c.livemode, c.account) = (k.customer, k.livemode, k.account)),
            'subscriptions', (
                SELECT jsonb_object_agg(s.id, jsonb_build_object(
                           'status', s.status,
@@ -38,23 +41,20 @@ SELECT k.customer, k.livemode, k.account,
                               FROM jsonb_array_elements(s.items) AS i))) END)
                FROM stripe_portal.subscription AS s
                WHERE (s.customer, s.livemode, s.account) = (k.customer, k.livemode, k.account)))) AS state
-FROM (SELECT s.customer, s.livemode, s.account FROM stripe_portal.subscription AS s
-      UNION SELECT c.id, c.livemode, c.account FROM stripe_portal.customer AS c) AS k
-LEFT JOIN stripe_portal.customer AS c ON (c.id, c.livemode, c.account) = (k.customer, k.livemode, k.account);
+FROM stripe_portal.session AS k;
 
-COMMENT ON VIEW stripe_portal.customer_state IS
-'What a customer can change in the portal, as one JSON value per customer: the default payment method, digests of name, email, phone and address, and each subscription in Stripe''s shape. Taken into stripe_portal.session when a session is opened';
+COMMENT ON VIEW stripe_portal.session_state IS
+'For each session, what its customer can change in the portal, as it is now: the default payment method, digests of name, email, phone and address, and each subscription in Stripe''s shape. Kept in stripe_portal.session as it was when the session was opened';
 
 CREATE OR REPLACE VIEW stripe_portal.observed_change AS
 WITH step AS (
     -- each subscription of a session's customer: then and now
     SELECT s.id AS session, NULL::text AS event, s.livemode, s.account, s.customer, s.created AS since,
-           earlier.key AS subscription, earlier.value AS before, now.state #> ARRAY['subscriptions', earlier.key] AS after
+           key AS subscription, earlier.before, later.after
     FROM stripe_portal.session AS s
-    JOIN stripe_portal.customer_state AS now
-        ON (now.customer, now.livemode, now.account) = (s.customer, s.livemode, s.account),
-         jsonb_each(s.state -> 'subscriptions') AS earlier (key, value)
-    WHERE now.state #> ARRAY['subscriptions', earlier.key] IS NOT NULL
+    JOIN stripe_portal.session_state AS now ON now.session = s.id
+    CROSS JOIN jsonb_each(s.state -> 'subscriptions') AS earlier (key, before)
+    JOIN jsonb_each(now.state -> 'subscriptions') AS later (key, after) USING (key)
     UNION ALL
     -- each event: the object with the values that it had before, and as it is
     SELECT NULL, e.id, e.livemode, e.account, coalesce(o #>> '{customer,id}', o ->> 'customer'), e.created,
@@ -63,7 +63,7 @@ WITH step AS (
                             WHEN 'customer.subscription.resumed' THEN '{"status": "paused"}'
                             -- deleted and paused
                             ELSE '{"status": "active"}' END::jsonb
-             || coalesce(nullif(data -> 'previous_attributes', 'null'), '{}'),
+             || CASE jsonb_typeof(data -> 'previous_attributes') WHEN 'object' THEN data -> 'previous_attributes' ELSE '{}' END,
            o
     FROM stripe_portal.event AS e,
          -- jsonb can not hold this one escape, which json keeps
@@ -93,7 +93,7 @@ FROM step,
          SELECT 'canceled' AS outcome, jsonb_build_object(
                     -- whether it was only a matter of time
                     'scheduled', was_scheduled
-                        AND coalesce((before ->> 'cancel_at')::bigint <= (after ->> 'ended_at')::bigint, true),
+                        AND coalesce((before ->> 'cancel_at')::numeric <= (after ->> 'ended_at')::numeric, true),
                     'reason', after #> '{cancellation_details,reason}',
                     'feedback', after #> '{cancellation_details,feedback}') AS details
          WHERE has_ended AND NOT had_ended
@@ -137,8 +137,8 @@ UNION ALL
 -- what is the customer's and not a subscription's
 SELECT s.id, NULL, s.livemode, s.account, s.customer, s.created, NULL, change.outcome, change.details
 FROM stripe_portal.session AS s
-JOIN stripe_portal.customer_state AS now
-    ON (now.customer, now.livemode, now.account) = (s.customer, s.livemode, s.account),
+-- OFFSET 0: worked out once, not once for each mention
+CROSS JOIN LATERAL (SELECT n.state FROM stripe_portal.session_state AS n WHERE n.session = s.id OFFSET 0) AS now,
      LATERAL (
          SELECT 'payment_method_changed' AS outcome, jsonb_build_object(
                     'from', s.state #> '{customer,default_payment_method}',
@@ -217,6 +217,8 @@ CREATE OR REPLACE FUNCTION @extschema@.stripe_portal_return(
 RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- compiling the comparison takes longer than many of them
+SET jit = off
 AS $$
 DECLARE
     opened stripe_portal.session;
@@ -261,7 +263,7 @@ COMMENT ON FUNCTION @extschema@.stripe_portal_return(text) IS
 'What happened since the session was opened whose {token} a customer came back with: one row per change, with outcome and details as in stripe_portal.observed_change, or a single row with outcome nothing. subscription is NULL for what is the customer''s. Read from the state tables, so a change whose webhook is still under way is not in it; it will be in stripe_portal.observed_change. The session''s row keeps returned_at and the outcomes. A token works once: error SPR01 for one that has been used, has expired or was not made here';
 
 COMMENT ON COLUMN stripe_portal.session.return_url IS 'Where the portal''s back link leads, with its placeholders as they were given; never a token';
-COMMENT ON COLUMN stripe_portal.session.state IS 'The customer''s row of stripe_portal.customer_state when the session was opened';
+COMMENT ON COLUMN stripe_portal.session.state IS 'What stripe_portal.session_state was when the session was opened';
 COMMENT ON COLUMN stripe_portal.session.return_until IS 'Until when the token in a return URL works; NULL if there is none in it';
 COMMENT ON COLUMN stripe_portal.session.returned_at IS 'When the customer came back with the token; NULL before';
 COMMENT ON COLUMN stripe_portal.session.outcome IS 'What stripe_portal_return found then; {nothing} if nothing had changed';

@@ -78,13 +78,18 @@ typedef struct Session
 
 static SpQuery insert_session = {
 	.sql = "INSERT INTO stripe_portal.session (livemode, account, customer, flow, subscription,"
-	" configuration, return_url, locale, stripe_id, refused, opened_by, id, return_until, state)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,"
-	"  CASE WHEN $10 IS NULL THEN (SELECT c.state FROM stripe_portal.customer_state AS c"
-	"   WHERE c.customer = $3 AND c.livemode = $1 AND c.account = $2) END)",
+	" configuration, return_url, locale, stripe_id, refused, opened_by, id, return_until)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
 	.expected = SPI_OK_INSERT,
 	.types = {BOOLOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
 	TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, UUIDOID, TIMESTAMPTZOID}
+};
+
+static SpQuery keep_state = {
+	.sql = "UPDATE stripe_portal.session AS s SET state = now.state"
+	" FROM stripe_portal.session_state AS now WHERE now.session = s.id AND s.id = $1",
+	.expected = SPI_OK_UPDATE,
+	.types = {UUIDOID}
 };
 
 static SpQuery session_parameters = {
@@ -595,6 +600,10 @@ write_session(const Wish *wish, Session *session)
 				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
 				 errmsg("the portal session was not stored"),
 				 errdetail("A trigger on stripe_portal.session left the row out.")));
+
+	/* what the customer is going to change is told by what was there before */
+	if (session->refused == NULL)
+		sp_query_run(&keep_state, &values[11], NULL, InvalidSnapshot);
 }
 
 /*
