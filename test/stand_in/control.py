@@ -15,9 +15,11 @@ from .documents import render
 from .errors import StripeError
 from .faults import KINDS
 from .limiter import RateLimiter
-from .portal import ACTIONS, default_configuration, save_default_configuration, visit
+from .payment_methods import TEST_CARDS
+from .portal import default_configuration, save_default_configuration
 from .routes import CONTROL, route
 from .subscriptions import add_subscription, set_status
+from .visits import ACTIONS, visit
 from .webhooks import SECRET, sign
 from .world import Account, Fault
 
@@ -74,14 +76,15 @@ def requests(account: Account, params: dict) -> dict:
     return {'object': 'stand_in.requests', 'data': account.world.requests}
 
 
-@route('GET', CONTROL + 'deliveries', {'limit': 'integer', 'lost': 'boolean', 'object': 'string', 'starting_after': 'string',
+@route('GET', CONTROL + 'deliveries', {'api_version': 'version', 'limit': 'integer', 'lost': 'boolean', 'object': 'string', 'starting_after': 'string',
                                        'type': 'string', **MOMENT})
 def deliveries(account: Account, params: dict) -> dict:
     """Events as they would be delivered now, oldest first; `limit` keeps the newest.
 
-    Those whose delivery is lost are missing; lost=true gives only them.
+    Those whose delivery is lost are missing; lost=true gives only them.  api_version is the endpoint's.
     """
-    payload = account.world.webhooks.payload
+    def payload(event: dict) -> str:
+        return account.world.webhooks.payload(account, event, params.get('api_version'))
     events = list(account.objects['event'].values())
     if 'starting_after' in params:
         events = events[events.index(account.get('event', params['starting_after'], 'starting_after')) + 1:]
@@ -167,9 +170,9 @@ def force_status(account: Account, params: dict, subscription_id: str) -> dict:
 
 
 @route('POST', CONTROL + 'visit', {
-    'action*': ACTIONS, 'address': P.ADDRESS, 'comment': 'string', 'email': 'email', 'feedback': P.FEEDBACK,
-    'name': 'string', 'phone': 'string', 'price': 'string', 'quantity': 'integer', 'session*': 'string',
-    'subscription': 'string'})
+    'action*': ACTIONS, 'address': P.ADDRESS, 'card': tuple(TEST_CARDS), 'comment': 'string', 'email': 'email',
+    'feedback': P.FEEDBACK, 'feedback_option': 'string', 'name': 'string', 'phone': 'string', 'price': 'string',
+    'quantity': 'integer', 'session*': 'string', 'subscription': 'string'})
 def visit_portal(account: Account, params: dict) -> dict:
     """What the subscriber does behind a session's URL."""
     return visit(account, params)

@@ -88,9 +88,7 @@ def draft_invoice(account: Account, subscription: dict, reason: str, items: list
 
 
 def find_coupon(account: Account, discount_id: str) -> dict:
-    """The coupon of a discount; deleting a coupon does not end its discounts."""
-    coupon = account.objects['discount'][discount_id]['source']['coupon']
-    return account.objects['coupon'].get(coupon) or account.deleted['coupon'][coupon]
+    return account.known('coupon', account.known('discount', discount_id)['source']['coupon'])
 
 
 def finalize(account: Account, invoice: dict) -> None:

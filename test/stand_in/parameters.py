@@ -325,7 +325,7 @@ FEEDBACK_OPTION_LIST = {'status': words('active inactive'), **PAGE}
 # Webhooks and events ------------------------------------------------------------
 
 WEBHOOK_ENDPOINT_CREATE = {
-    'api_version': 'string',
+    'api_version': 'version',
     'connect': 'boolean',
     'description~': 'string',
     'enabled_events*': ['string'],

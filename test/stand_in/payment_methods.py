@@ -123,10 +123,15 @@ def detach_payment_method(account: Account, params: dict, method_id: str) -> dic
     method = account.get('payment_method', method_id)
     if method['customer'] is None:
         raise StripeError('The payment method you provided is not attached to a customer so detachment is impossible.')
+    detach(account, method)
+    return method
+
+
+def detach(account: Account, method: dict) -> None:
+    """Take a card from its customer; only previous_attributes says whose it was."""
     owner = account.objects['customer'].get(method['customer'])
-    if owner and owner['invoice_settings']['default_payment_method'] == method_id:
+    if owner and owner['invoice_settings']['default_payment_method'] == method['id']:
         with account.change(owner, 'customer.updated'):
             owner['invoice_settings']['default_payment_method'] = None
     before, method['customer'] = method['customer'], None
     account.emit('payment_method.detached', method, {'customer': before})
-    return method

@@ -1,16 +1,12 @@
-"""The customer portal: its configurations, its sessions, and what a subscriber does there."""
+"""The customer portal: its configurations and its sessions."""
 
 from __future__ import annotations
 
 from . import parameters as P
-from .coupons import set_discounts
-from .errors import StripeError, missing
-from .customers import whole_address
-from .payment_methods import add_card
-from .routes import route
-from .subscriptions import (TERMINAL, cancel_scheduled, change_item, end, is_classic,
-                            period_ends, schedule_cancel, set_status, unschedule_cancel, usable_price)
 from .documents import merge, without
+from .errors import StripeError, missing
+from .routes import route
+from .subscriptions import TERMINAL, cancel_scheduled, usable_price
 from .world import Account
 
 CONFIGURATION_KIND = 'billing_portal.configuration'
@@ -309,110 +305,3 @@ def check_confirm(account, subscription, configuration, details, param) -> None:
 
 CHECKS = {'subscription_cancel': check_cancel, 'subscription_pause': check_pause,
           'subscription_update': check_update, 'subscription_update_confirm': check_confirm}
-
-
-# What a subscriber does in the portal -------------------------------------------------
-
-UNOPENED, IDLE = 300, 3600
-
-ACTIONS = P.words('accept_offer cancel change_plan pause renew update_customer update_payment_method')
-
-
-def visit(account: Account, params: dict) -> dict:
-    """One action in the portal, by the customer that the session was made for."""
-    session = account.get(SESSION_KIND, params['session'], 'session')
-    now = account.world.now()
-    if now > session.get('.open_until', session['created'] + UNOPENED):
-        raise StripeError('This portal session has expired.', param='session')
-    session['.open_until'] = now + IDLE
-    configuration = account.get(CONFIGURATION_KIND, session['configuration'], 'configuration')
-    feature = {'accept_offer': 'subscription_cancel', 'cancel': 'subscription_cancel',
-               'change_plan': 'subscription_update', 'pause': 'subscription_pause',
-               'update_customer': 'customer_update', 'update_payment_method': 'payment_method_update'
-               }.get(params['action'])
-    if feature and not configuration['features'][feature]['enabled']:
-        raise disabled(f"The portal does not offer {params['action']}", feature)
-    world = account.world
-    with world.caused_by(world.new_id('req'), world.new_id('portal')):
-        if params['action'].startswith('update_'):
-            customer = account.get('customer', session['customer'], 'session')
-            (update_customer if feature == 'customer_update' else update_payment_method)(account, customer, params)
-        else:
-            subscription = visited_subscription(account, session, params)
-            VISITS[params['action']](account, subscription, configuration, {**params, 'session': session})
-    return session
-
-
-def visited_subscription(account: Account, session: dict, params: dict) -> dict:
-    """The subscription named by the visit or by the session's flow, else the customer's newest living one."""
-    flow = session['flow'] or {}
-    wanted = params.get('subscription') or (flow.get(flow.get('type')) or {}).get('subscription')
-    if wanted:
-        return account.get('subscription', wanted, 'subscription')
-    for subscription in reversed(account.objects['subscription'].values()):
-        if subscription['customer'] == session['customer'] and subscription['status'] not in TERMINAL:
-            return subscription
-    raise StripeError('This customer has no subscription to act on.', param='session')
-
-
-def visit_cancel(account, subscription, configuration, params) -> None:
-    """Cancelling is one event, the survey after it a second one."""
-    if configuration['features']['subscription_cancel']['mode'] == 'immediately':
-        end(account, subscription, 'cancellation_requested')
-    else:
-        with account.change(subscription, 'customer.subscription.updated'):
-            schedule_cancel(account, subscription, max(period_ends(subscription)), is_classic(subscription))
-    answers = {name: params[name] for name in ('feedback', 'comment') if name in params}
-    with account.change(subscription, 'customer.subscription.updated'):
-        subscription['cancellation_details'].update(answers)
-
-
-def visit_renew(account, subscription, configuration, params) -> None:
-    with account.change(subscription, 'customer.subscription.updated'):
-        unschedule_cancel(subscription)
-
-
-def visit_change_plan(account, subscription, configuration, params) -> None:
-    item = subscription['items']['data'][0]
-    wanted = {'id': item['id'], 'price': params.get('price', item['price']['id']),
-              'quantity': params.get('quantity', item.get('quantity', 1))}
-    with account.change(subscription, 'customer.subscription.updated'):
-        change_item(account, subscription, wanted, 'items[0]')
-
-
-def visit_pause(account, subscription, configuration, params) -> None:
-    set_status(account, subscription, 'paused', 'pause_requested')
-
-
-def visit_accept_offer(account, subscription, configuration, params) -> None:
-    """Take the coupon of the cancel flow, and stay."""
-    cancel = (params['session']['flow'] or {}).get('subscription_cancel') or {}
-    if not cancel.get('retention'):
-        raise StripeError('This portal session makes no offer.', param='session')
-    coupon = cancel['retention']['coupon_offer']['coupon']
-    with account.change(subscription, 'customer.subscription.updated'):
-        set_discounts(account, subscription, [{'coupon': coupon}])
-
-
-VISITS = {'accept_offer': visit_accept_offer, 'cancel': visit_cancel, 'change_plan': visit_change_plan,
-          'pause': visit_pause, 'renew': visit_renew}
-
-
-def update_customer(account: Account, customer: dict, params: dict) -> None:
-    given = {name: params[name] for name in ('address', 'email', 'name', 'phone') if name in params}
-    with account.change(customer, 'customer.updated'):
-        merge(customer, whole_address(given))
-
-
-def update_payment_method(account: Account, customer: dict, params: dict) -> None:
-    """Save a new card: a setup intent, the card, and the customer's new default."""
-    method = add_card(account, customer)
-    intent = account.add('setup_intent', account.world.new_id('seti'), {
-        'customer': customer['id'], 'last_setup_error': None, 'metadata': {}, 'payment_method': None,
-        'status': 'requires_payment_method', 'usage': 'off_session'})
-    account.emit('setup_intent.created', intent)
-    account.emit('payment_method.attached', method)
-    intent.update(payment_method=method['id'], status='succeeded')
-    account.emit('setup_intent.succeeded', intent)
-    with account.change(customer, 'customer.updated'):
-        customer['invoice_settings']['default_payment_method'] = method['id']

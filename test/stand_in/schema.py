@@ -7,7 +7,7 @@ A description is a dict from name to type.  The name may end in marks:
     -   may be emptied when updating only
 A type is
     'string', 'integer', 'number', 'decimal' (text that keeps every digit), 'boolean', 'timestamp', 'url', 'email', 'currency',
-    'range' (a time, or a hash of gt, gte, lt, lte), 'metadata' (a hash of strings),
+    'version' (an API version), 'range' (a time, or a hash of gt, gte, lt, lte), 'metadata' (a hash of strings),
     'TYPE or word or word' (the type, or one of the literal words),
     a tuple of words (an enumeration), a one-element list (a list of it), a dict (a hash).
 """
@@ -135,6 +135,12 @@ def currency(value: str, param: str) -> str:
     return value.lower()
 
 
+def version(value: str, param: str) -> str:
+    if not re.fullmatch(r'\d{4}-\d{2}-\d{2}(\.[a-z]+)?', value):
+        raise refuse(f'Invalid API version: {value}', param)
+    return value
+
+
 def metadata(value, param: str) -> dict:
     if not isinstance(value, dict):
         raise refuse('Invalid hash', param)
@@ -159,4 +165,5 @@ SCALARS = {
     'url': url,
     'email': email,
     'currency': currency,
+    'version': version,
 }

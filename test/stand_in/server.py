@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import shutil
@@ -14,7 +15,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from . import api, certificates, control, control_billing, faults  # noqa: F401, the control calls
+from . import api, bulk, certificates, control, control_billing, faults  # noqa: F401, the control calls
 from .errors import StripeError
 from .portal import save_default_configuration
 from .webhooks import SECRET, Webhooks
@@ -127,6 +128,8 @@ class StandIn:
     """A running stand-in, with its temporary directory of certificates, key and secret."""
 
     def __init__(self):
+        # Our objects have no cycles, and the collector would walk through all of them again and again.
+        gc.disable()
         self.dir = Path(tempfile.mkdtemp(prefix='stripe_stand_in.'))
         try:
             # The database server may run as another user and reads ca.pem.

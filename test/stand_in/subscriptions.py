@@ -362,10 +362,15 @@ def resume_subscription(account: Account, params: dict, subscription_id: str) ->
     subscription = account.get('subscription', subscription_id)
     if subscription['status'] != 'paused':
         raise StripeError(f'The subscription `{subscription_id}` is not paused and cannot be resumed.')
-    if params.get('billing_cycle_anchor', {'type': 'now'})['type'] == 'now':
+    resume(account, subscription, params.get('billing_cycle_anchor', {'type': 'now'})['type'])
+    return subscription
+
+
+def resume(account: Account, subscription: dict, anchor: str) -> None:
+    """End a pause; unless the anchor is unchanged, a period begins now."""
+    if anchor == 'now':
         restart_period(account, subscription)
     set_status(account, subscription, 'active', None)
-    return subscription
 
 
 @route('POST', '/v1/subscriptions/{}/migrate', P.SUBSCRIPTION_MIGRATE)

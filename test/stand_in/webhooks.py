@@ -11,8 +11,9 @@ import threading
 import time
 from urllib.parse import urlsplit
 
-from .documents import render, to_json
-from .world import Account, World
+from .documents import to_json
+from .versions import in_version
+from .world import API_VERSION, Account, World
 
 # The secret of deliveries that a test fetches instead of receiving them.
 SECRET = 'whsec_stand_in_secret'
@@ -45,23 +46,25 @@ class Webhooks:
         event['.lost'] = self.world.fate == 'lost' or drop is not None and drop[1].random() < drop[0]
         event['pending_webhooks'] = max(len(endpoints), event['.lost'])
         # Every delivery repeats the text of the first to the byte, whatever is delivered meanwhile.
+        event['.payloads'] = {}
         event['.shown'] = {'pending_webhooks': event['pending_webhooks']}
         if not event['.lost']:
             for endpoint in endpoints:
-                self.queue.put((event, endpoint))
+                self.queue.put((account, event, endpoint))
 
     @staticmethod
-    def payload(event: dict) -> str:
-        """The text of an event, made when it is first needed."""
-        if '.payload' not in event:
-            event['.payload'] = to_json({**render(event), **event['.shown']})
-        return event['.payload']
+    def payload(account: Account, event: dict, version: str | None = None) -> str:
+        """The text of an event in an API version, made when it is first needed."""
+        version = version or API_VERSION
+        if version not in event['.payloads']:
+            event['.payloads'][version] = to_json({**in_version(account, event, version), **event['.shown']})
+        return event['.payloads'][version]
 
     def resend(self, account: Account, event: dict) -> int:
         """Send an event once more, as a retry or a manual resend does."""
         endpoints = self.endpoints(account, event['type'])
         for endpoint in endpoints:
-            self.queue.put((event, endpoint))
+            self.queue.put((account, event, endpoint))
         return len(endpoints)
 
     def endpoints(self, account: Account, event_type: str) -> list[dict]:
@@ -80,9 +83,9 @@ class Webhooks:
 
     def run(self) -> None:
         while True:
-            event, endpoint = self.queue.get()
+            account, event, endpoint = self.queue.get()
             with self.world.lock:
-                payload = self.payload(event)
+                payload = self.payload(account, event, endpoint['api_version'])
             status = self.post(endpoint['url'], payload, endpoint['.secret'])
             with self.world.lock:
                 event.setdefault('.attempts', []).append({'endpoint': endpoint['id'], 'status': status})

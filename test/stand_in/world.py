@@ -111,6 +111,10 @@ class Account:
             raise missing(noun(kind), object_id, param, status=404 if param == 'id' else 400, note=note)
         return found
 
+    def known(self, kind: str, object_id: str) -> dict:
+        """The object, also when it was deleted: a coupon's end does not end its discounts."""
+        return self.objects[kind].get(object_id) or self.deleted[kind][object_id]
+
     def remove(self, kind: str, object_id: str) -> dict:
         """Delete an object and give the stub Stripe answers with from then on."""
         self.deleted[kind][object_id] = self.objects[kind].pop(object_id)
@@ -138,12 +142,14 @@ class Account:
             data['previous_attributes'] = previous
         event = self.add('event', self.world.new_id('evt'), {
             'api_version': API_VERSION,
-            'data': data,
+            'data': None,
             'pending_webhooks': 0,
             'request': dict(self.world.cause),
             'type': event_type,
             **({'account': self.name} if self.name else {}),
         })
+        # Put in here, since add() copies and this is a copy already.
+        event['data'] = data
         # What the object keeps to itself, for renderings in which Stripe once showed it.
         event['.hidden'] = {key: clone(value) for key, value in subject.items() if key.startswith('.')}
         self.world.webhooks.publish(self, event)
@@ -343,6 +349,15 @@ class World:
                 objects.pop(object_id, None)
             self.counters = counters
             raise
+
+    @contextmanager
+    def at(self, moment: int):
+        """What is made inside is made at another time."""
+        before, self.ahead = self.ahead, self.ahead + moment - self.now()
+        try:
+            yield
+        finally:
+            self.ahead = before
 
     @contextmanager
     def fated(self, fate: str):

@@ -142,3 +142,48 @@ class Portal(Case):
         self.control('visit', session=session['id'], action='accept_offer')
         event, = self.events('customer.subscription.updated')
         self.assertEqual(event['data']['previous_attributes'], {'discounts': []})
+
+    def test_a_declined_offer_and_a_late_survey(self):
+        self.subscribe()
+        option = self.post('/v1/billing/feedback_options', description='Too few cats')['id']
+        session = self.session()['id']
+        self.control('visit', session=session, action='cancel')
+        self.control('clock', advance=7)
+        self.control('visit', session=session, action='survey', feedback='other', feedback_option=option)
+        first, second = self.events('customer.subscription.updated')
+        self.assertEqual(second['created'] - first['created'], 7)
+        self.assertEqual(second['data']['object']['cancellation_details']['feedback_option'], option)
+
+    def test_pausing_and_resuming(self):
+        self.subscribe()
+        session = self.session()['id']
+        self.control('visit', session=session, action='pause')
+        self.control('visit', session=session, action='resume')
+        self.assertEqual([event['type'] for event in self.events()][-2:],
+                         ['customer.subscription.paused', 'customer.subscription.resumed'])
+
+    def test_a_confirmed_change(self):
+        item = self.subscribe()['items']['data'][0]['id']
+        self.post('/v1/coupons', id='stay', percent_off=20)
+        self.post('/v1/billing_portal/configurations/bpc_default', features={'subscription_update': {
+            'products': [{'product': 'prod_a', 'prices': ['price_basic', 'price_plus']}]}})
+        session = self.session(flow_data={'type': 'subscription_update_confirm', 'subscription_update_confirm': {
+            'subscription': 'sub_a', 'items': [{'id': item, 'price': 'price_plus'}],
+            'discounts': [{'coupon': 'stay'}]}})['id']
+        self.control('visit', session=session, action='confirm')
+        subscription = self.get('/v1/subscriptions/sub_a', expand=['discounts'])
+        self.assertEqual((subscription['items']['data'][0]['price']['id'],
+                          subscription['discounts'][0]['source']['coupon']), ('price_plus', 'stay'))
+
+    def test_cards(self):
+        self.subscribe()
+        session = self.session()['id']
+        self.control('visit', session=session, action='update_payment_method', card='pm_card_visa_chargeDeclined')
+        event = self.events()[-1]
+        self.assertEqual((event['type'], event['data']['object']['last_setup_error']['decline_code']),
+                         ('setup_intent.setup_failed', 'generic_decline'))
+        self.control('visit', session=session, action='update_payment_method', card='pm_card_chargeCustomerFail')
+        self.assertEqual(self.control('renew', subscription='sub_a', now=True)['status'], 'open')
+        self.control('visit', session=session, action='remove_payment_method')
+        self.assertIsNone(self.get('/v1/customers/cus_a')['invoice_settings']['default_payment_method'])
+        self.assertEqual(self.events()[-1]['type'], 'payment_method.detached')
