@@ -1,4 +1,4 @@
--- webhook: verify, receive, apply, replay.
+-- webhook: verify, receive, handle.
 
 CREATE OR REPLACE FUNCTION @extschema@.stripe_verify_webhook(payload text, sig text, at timestamptz DEFAULT NULL)
 RETURNS boolean
@@ -43,16 +43,6 @@ COMMENT ON FUNCTION @extschema@.stripe_receive_webhook(text, text, timestamptz) 
 
 COMMENT ON FUNCTION @extschema@.stripe_receive_webhook(bytea, text, timestamptz) IS
 'The same for a body that is kept as bytes';
-
-CREATE OR REPLACE FUNCTION @extschema@.stripe_replay(
-    event text, livemode boolean DEFAULT NULL, account text DEFAULT '',
-    OUT outcome text, OUT error text)
-LANGUAGE c VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'stripe_replay';
-
-COMMENT ON FUNCTION @extschema@.stripe_replay(text, boolean, text) IS
-'Applies a stored event once more. One that failed gets its handlers called again; for one that was applied nothing changes. outcome and error as in stripe_receive_webhook. livemode: NULL is the mode of the configured key. An unknown event is error P0002';
 
 CREATE OR REPLACE FUNCTION @extschema@.stripe_webhook(json)
 RETURNS json
@@ -111,14 +101,16 @@ CREATE OR REPLACE TRIGGER event_handler_check
     BEFORE INSERT OR UPDATE ON stripe_portal.event_handler
     FOR EACH ROW EXECUTE FUNCTION stripe_portal.event_handler_check();
 
-COMMENT ON TABLE stripe_portal.event IS 'Every verified event, once, as it was signed';
+COMMENT ON TABLE stripe_portal.event IS 'Every verified event, once, as it was signed; partitioned by created, see tend_ledger';
 COMMENT ON COLUMN stripe_portal.event.id IS 'Stripe''s id; for a body that is no event, body_ and its SHA-256';
-COMMENT ON COLUMN stripe_portal.event.created IS 'When it happened, on Stripe''s clock, to the second';
+COMMENT ON COLUMN stripe_portal.event.created IS 'When it happened, on Stripe''s clock, to the second; NULL where the body does not say';
 COMMENT ON COLUMN stripe_portal.event.object_id IS 'The id of the object it is about';
 COMMENT ON COLUMN stripe_portal.event.payload IS 'The request body, byte for byte; only the URL of a portal session, and where it leads back to, are left out';
 COMMENT ON COLUMN stripe_portal.event.body IS 'The request body where it is not an event that json can hold; empty if it speaks of a portal session, whose URL must not be kept';
-COMMENT ON COLUMN stripe_portal.event.status IS 'applied; ignored: no table for its object; thin: carries no data; failed: see error';
+COMMENT ON COLUMN stripe_portal.event.status IS 'applied; ignored: no table for its object; thin: carries no data, its object has yet to be read; failed: see error';
 COMMENT ON COLUMN stripe_portal.event.attempts IS 'How often it was tried to apply it';
+COMMENT ON COLUMN stripe_portal.event.last_attempt_at IS 'When that was tried last';
+COMMENT ON TABLE stripe_portal.event_default IS 'The partition of event for what has no other: events without a time, of a month whose partition has yet to be made, and failed ones that outlived theirs';
 
 COMMENT ON TABLE stripe_portal.event_handler IS 'Functions to call once for each applied event; unlike a trigger on the extension''s tables, a handler is in the dump';
 COMMENT ON COLUMN stripe_portal.event_handler.pattern IS 'An event type; * stands for any characters';

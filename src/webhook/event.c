@@ -106,6 +106,20 @@ sp_webhook_read_event(const char *payload, size_t payload_len)
 }
 
 /*
+ * The key of an event's row, as the first parameters of a statement.
+ */
+void
+sp_webhook_event_key(const SpEvent *event, Datum *values, bool *isnull)
+{
+	values[0] = CStringGetTextDatum(event->id);
+	values[1] = BoolGetDatum(event->livemode);
+	values[2] = CStringGetTextDatum(event->account);
+	values[3] = TimestampTzGetDatum(event->created);
+	isnull[0] = isnull[1] = isnull[2] = false;
+	isnull[3] = !event->has_created;
+}
+
+/*
  * The body as jsonb in the server's encoding, or NULL and what the problem is.
  *
  * jsonb_in raises; a subtransaction is the only clean way to go on after it.

@@ -49,9 +49,9 @@ static SpQuery find_handlers = {
 
 static SpQuery read_event = {
 	.sql = "SELECT e FROM stripe_portal.event AS e"
-	" WHERE e.id = $1 AND e.livemode = $2 AND e.account = $3",
+	" WHERE " SP_EVENT_KEY,
 	.expected = SPI_OK_SELECT,
-	.types = {TEXTOID, BOOLOID, TEXTOID}
+	.types = {SP_EVENT_KEY_TYPES}
 };
 
 static void handler_error_context(void *arg);
@@ -63,7 +63,7 @@ static void handler_error_context(void *arg);
 List *
 sp_webhook_find_handlers(const SpEvent *event)
 {
-	Datum		type = CStringGetTextDatum(event->type);
+	Datum		type = CStringGetTextDatum(event->type ? event->type : "");
 	List	   *handlers = NIL;
 	uint64		rows = sp_query_run(&find_handlers, &type, NULL, InvalidSnapshot);
 	SPITupleTable *table = SPI_tuptable;
@@ -92,7 +92,8 @@ sp_webhook_find_handlers(const SpEvent *event)
 void
 sp_webhook_call_handlers(List *handlers, const SpEvent *event)
 {
-	Datum		key[3];
+	Datum		key[SP_EVENT_KEY_LEN];
+	bool		key_isnull[SP_EVENT_KEY_LEN];
 	Datum		row;
 	bool		isnull;
 	ListCell   *cell;
@@ -100,11 +101,8 @@ sp_webhook_call_handlers(List *handlers, const SpEvent *event)
 	if (handlers == NIL)
 		return;
 
-	key[0] = CStringGetTextDatum(event->id);
-	key[1] = BoolGetDatum(event->livemode);
-	key[2] = CStringGetTextDatum(event->account);
-
-	if (sp_query_run(&read_event, key, NULL, InvalidSnapshot) != 1)
+	sp_webhook_event_key(event, key, key_isnull);
+	if (sp_query_run(&read_event, key, key_isnull, InvalidSnapshot) != 1)
 		elog(ERROR, "event \"%s\" is not in the ledger", event->id);
 	row = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 

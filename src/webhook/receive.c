@@ -40,6 +40,7 @@
 PG_FUNCTION_INFO_V1(stripe_receive_webhook_text);
 PG_FUNCTION_INFO_V1(stripe_receive_webhook_bytea);
 PG_FUNCTION_INFO_V1(stripe_replay);
+PG_FUNCTION_INFO_V1(stripe_settle_thin);
 
 /* One event on its way into the ledger. */
 typedef struct Delivery
@@ -48,7 +49,8 @@ typedef struct Delivery
 	const char *payload;		/* as signed, UTF-8 */
 	size_t		payload_len;
 	TimestampTz received_at;
-	bool		replay;			/* it is in the ledger, update its row */
+	const char *stored;			/* its status in the ledger; NULL: it is new */
+	bool		settled;		/* thin, and its object has been read */
 	MemoryContext context;		/* outlives SPI, for the answer */
 
 	/* what became of it */
@@ -59,13 +61,14 @@ typedef struct Delivery
 
 static SpQuery find_event = {
 	.sql = "SELECT status, error FROM stripe_portal.event"
-	" WHERE id = $1 AND livemode = $2 AND account = $3",
+	" WHERE " SP_EVENT_KEY,
 	.expected = SPI_OK_SELECT,
-	.types = {TEXTOID, BOOLOID, TEXTOID}
+	.types = {SP_EVENT_KEY_TYPES}
 };
 
+/* By its id, in whatever partition that is. */
 static SpQuery lock_event = {
-	.sql = "SELECT status, error, coalesce(body, convert_to(payload::text, 'UTF8')), received_at"
+	.sql = "SELECT status, coalesce(body, convert_to(payload::text, 'UTF8'))"
 	" FROM stripe_portal.event"
 	" WHERE id = $1 AND livemode = $2 AND account = $3 FOR UPDATE",
 	.expected = SPI_OK_SELECT,
@@ -78,29 +81,32 @@ static SpQuery apply_event = {
 	.types = {JSONBOID}
 };
 
+/* The conflict names no key: each partition has its own, see schema.sql. */
 static SpQuery insert_event = {
-	.sql = "INSERT INTO stripe_portal.event (id, livemode, account, type, created, api_version,"
+	.sql = "INSERT INTO stripe_portal.event (id, livemode, account, created, type, api_version,"
 	" object_id, payload, body, status, error, received_at)"
 	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
-	" ON CONFLICT (id, livemode, account) DO NOTHING",
+	" ON CONFLICT DO NOTHING",
 	.expected = SPI_OK_INSERT,
-	.types = {TEXTOID, BOOLOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID,
+	.types = {SP_EVENT_KEY_TYPES, TEXTOID, TEXTOID,
 	TEXTOID, JSONOID, BYTEAOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
 };
 
 static SpQuery update_event = {
-	.sql = "UPDATE stripe_portal.event SET status = $4, error = $5, attempts = attempts + 1"
-	" WHERE id = $1 AND livemode = $2 AND account = $3",
+	.sql = "UPDATE stripe_portal.event SET status = $5, error = $6,"
+	" attempts = attempts + 1, last_attempt_at = now()"
+	" WHERE " SP_EVENT_KEY,
 	.expected = SPI_OK_UPDATE,
-	.types = {TEXTOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID}
+	.types = {SP_EVENT_KEY_TYPES, TEXTOID, TEXTOID}
 };
 
 static Datum receive_call(const char *payload, size_t payload_len, FunctionCallInfo fcinfo);
+static void find_stored(Delivery *delivery, FunctionCallInfo fcinfo);
+static Datum stored_answer(const Delivery *delivery, FunctionCallInfo fcinfo);
 static void process(Delivery *delivery);
 static bool attempt(Delivery *delivery, const char *failure);
 static bool store(Delivery *delivery, const char *status, const char *error);
 static Datum payload_without_url(const SpEvent *event);
-static void key_values(const SpEvent *event, Datum *values);
 static Datum text_or_null(const char *string, bool *isnull);
 
 /*
@@ -163,8 +169,8 @@ receive_call(const char *payload, size_t payload_len, FunctionCallInfo fcinfo)
 	delivery.event = sp_webhook_read_event(payload, payload_len);
 
 	SPI_connect();
-	key_values(delivery.event, values);
-	if (sp_query_run(&find_event, values, NULL, InvalidSnapshot) > 0)
+	sp_webhook_event_key(delivery.event, values, isnull);
+	if (sp_query_run(&find_event, values, isnull, InvalidSnapshot) > 0)
 		delivery.outcome = "duplicate";
 	else
 		process(&delivery);
@@ -185,68 +191,127 @@ receive_call(const char *payload, size_t payload_len, FunctionCallInfo fcinfo)
 Datum
 stripe_replay(PG_FUNCTION_ARGS)
 {
-	MemoryContext context;
 	Delivery	delivery = {0};
-	SpEvent		key = {0};
-	TupleDesc	tupdesc;
-	Datum		values[3];
-	bool		isnull[2];
-	bool		null;
-	char	   *status;
-	bytea	   *payload;
 
 	PreventCommandIfReadOnly("stripe_replay()");
-	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-
 	delivery.context = CurrentMemoryContext;
-	key.id = PG_ARGISNULL(0) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(0));
-	key.livemode = PG_ARGISNULL(1) ? sp_stripe_livemode() : PG_GETARG_BOOL(1);
-	key.account = PG_ARGISNULL(2) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(2));
 
 	SPI_connect();
-	context = CurrentMemoryContext;
-	key_values(&key, values);
-	if (sp_query_run(&lock_event, values, NULL, InvalidSnapshot) == 0)
+	find_stored(&delivery, fcinfo);
+	if (strcmp(delivery.stored, "applied") != 0)
+		process(&delivery);
+	else
+	{
+		/* Its handlers were called; the state takes it as often as you like. */
+		if (!delivery.event->thin)
+		{
+			Datum		event = JsonbPGetDatum(delivery.event->jsonb);
+
+			sp_query_run(&apply_event, &event, NULL, InvalidSnapshot);
+		}
+		delivery.outcome = "applied";
+	}
+	SPI_finish();
+	return stored_answer(&delivery, fcinfo);
+}
+
+/*
+ * stripe_portal.settle_thin(event text, livemode boolean, account text,
+ *		failure text) returns (outcome text, error text)
+ */
+Datum
+stripe_settle_thin(PG_FUNCTION_ARGS)
+{
+	Delivery	delivery = {0};
+
+	PreventCommandIfReadOnly("settle_thin()");
+	delivery.context = CurrentMemoryContext;
+	delivery.settled = true;
+	if (!PG_ARGISNULL(3))
+		delivery.error = text_to_cstring(PG_GETARG_TEXT_PP(3));
+
+	SPI_connect();
+	find_stored(&delivery, fcinfo);
+	if (!delivery.event->thin)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("event \"%s\" is not a thin one", delivery.event->id)));
+
+	/* Two may have read its object at the same time. */
+	if (strcmp(delivery.stored, "applied") == 0)
+	{
+		delivery.outcome = "applied";
+		delivery.error = NULL;
+	}
+	else
+		process(&delivery);
+	SPI_finish();
+	return stored_answer(&delivery, fcinfo);
+}
+
+/*
+ * Lock and read the event in the ledger that the first three arguments name.
+ */
+static void
+find_stored(Delivery *delivery, FunctionCallInfo fcinfo)
+{
+	MemoryContext context = CurrentMemoryContext;
+	char	   *id = PG_ARGISNULL(0) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool		livemode = PG_ARGISNULL(1) ? sp_stripe_livemode() : PG_GETARG_BOOL(1);
+	char	   *account = PG_ARGISNULL(2) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	Datum		values[3];
+	bool		isnull;
+	bytea	   *payload;
+
+	values[0] = CStringGetTextDatum(id);
+	values[1] = BoolGetDatum(livemode);
+	values[2] = CStringGetTextDatum(account);
+
+	/*
+	 * A second look finds an event that went into a new partition while the
+	 * first one waited for that to be finished.
+	 */
+	if (sp_query_run(&lock_event, values, NULL, InvalidSnapshot) == 0 &&
+		sp_query_run(&lock_event, values, NULL, InvalidSnapshot) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg("event \"%s\" is not in the ledger", key.id),
-				 errdetail("It was looked for in %s mode.", key.livemode ? "live" : "test")));
+				 errmsg("event \"%s\" is not in the ledger", id),
+				 errdetail("It was looked for in %s mode.", livemode ? "live" : "test")));
 
-	status = sp_query_text(1);
-	payload = DatumGetByteaPP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &null));
-	delivery.payload = VARDATA_ANY(payload);
-	delivery.payload_len = VARSIZE_ANY_EXHDR(payload);
-	delivery.replay = true;
+	delivery->stored = sp_query_text(1);
+	payload = DatumGetByteaPP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	delivery->payload = VARDATA_ANY(payload);
+	delivery->payload_len = VARSIZE_ANY_EXHDR(payload);
 	/* its words are in the answer, which outlives SPI */
-	MemoryContextSwitchTo(delivery.context);
-	delivery.event = sp_webhook_read_event(delivery.payload, delivery.payload_len);
+	MemoryContextSwitchTo(delivery->context);
+	delivery->event = sp_webhook_read_event(delivery->payload, delivery->payload_len);
 	MemoryContextSwitchTo(context);
 
 	/*
 	 * It was readable when it came in, but with less stack left than then, a
 	 * deeply nested one is not.
 	 */
-	if (strcmp(delivery.event->id, key.id) != 0)
+	if (strcmp(delivery->event->id, id) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
-				 errmsg("event \"%s\" could not be read again", key.id),
-				 delivery.event->problem ? errdetail_internal("%s", delivery.event->problem) : 0));
+				 errmsg("event \"%s\" could not be read again", id),
+				 delivery->event->problem ? errdetail_internal("%s", delivery->event->problem) : 0));
+}
 
-	if (strcmp(status, "applied") == 0 && delivery.event->jsonb != NULL)
-	{
-		/* Its handlers were called; the state takes it as often as you like. */
-		values[0] = JsonbPGetDatum(delivery.event->jsonb);
-		sp_query_run(&apply_event, values, NULL, InvalidSnapshot);
-		delivery.outcome = "applied";
-	}
-	else
-		process(&delivery);
+/*
+ * What became of an event that was in the ledger: (outcome, error).
+ */
+static Datum
+stored_answer(const Delivery *delivery, FunctionCallInfo fcinfo)
+{
+	TupleDesc	tupdesc;
+	Datum		values[2];
+	bool		isnull[2];
 
-	SPI_finish();
-
-	values[0] = text_or_null(delivery.outcome, &isnull[0]);
-	values[1] = text_or_null(delivery.error, &isnull[1]);
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	values[0] = text_or_null(delivery->outcome, &isnull[0]);
+	values[1] = text_or_null(delivery->error, &isnull[1]);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, isnull));
 }
 
@@ -260,7 +325,7 @@ process(Delivery *delivery)
 
 	if (event->problem != NULL)
 		delivery->error = event->problem;
-	else if (!event->thin)
+	else if (delivery->error == NULL && (!event->thin || delivery->settled))
 	{
 		if (attempt(delivery, NULL))
 			return;
@@ -295,14 +360,17 @@ attempt(Delivery *delivery, const char *failure)
 	PG_TRY();
 	{
 		Datum		event = JsonbPGetDatum(delivery->event->jsonb);
-		bool		known_kind;
+		bool		known_kind = delivery->settled;
 		List	   *handlers = NIL;
 		const char *status = "failed";
 		bool		isnull;
 
-		sp_query_run(&apply_event, &event, NULL, InvalidSnapshot);
-		known_kind = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
-												1, &isnull));
+		if (!delivery->settled)
+		{
+			sp_query_run(&apply_event, &event, NULL, InvalidSnapshot);
+			known_kind = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+													1, &isnull));
+		}
 		if (failure == NULL)
 		{
 			handlers = sp_webhook_find_handlers(delivery->event);
@@ -357,17 +425,18 @@ store(Delivery *delivery, const char *status, const char *error)
 	Datum		values[12];
 	bool		isnull[12] = {false};
 
-	key_values(event, values);
-	if (delivery->replay)
+	sp_webhook_event_key(event, values, isnull);
+	if (delivery->stored != NULL)
 	{
-		values[3] = CStringGetTextDatum(status);
-		values[4] = text_or_null(error, &isnull[4]);
+		/* What a replay finds as it was stays as it was; failures count. */
+		if (error == NULL && strcmp(status, delivery->stored) == 0)
+			return true;
+		values[4] = CStringGetTextDatum(status);
+		values[5] = text_or_null(error, &isnull[5]);
 		return sp_query_run(&update_event, values, isnull, InvalidSnapshot) == 1;
 	}
 
-	values[3] = text_or_null(event->type, &isnull[3]);
-	values[4] = TimestampTzGetDatum(event->created);
-	isnull[4] = !event->has_created;
+	values[4] = text_or_null(event->type, &isnull[4]);
 	values[5] = text_or_null(event->api_version, &isnull[5]);
 	values[6] = text_or_null(event->object_id, &isnull[6]);
 	isnull[7] = event->unreadable;
@@ -394,7 +463,7 @@ store(Delivery *delivery, const char *status, const char *error)
 		return true;
 
 	/* Another delivery was faster, or else somebody's trigger is in the way. */
-	if (sp_query_run(&find_event, values, NULL, InvalidSnapshot) == 0)
+	if (sp_query_run(&find_event, values, isnull, InvalidSnapshot) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
 				 errmsg("event \"%s\" was not stored", event->id),
@@ -429,17 +498,6 @@ payload_without_url(const SpEvent *event)
 																	   -1, false, TYPALIGN_INT)));
 	}
 	return CStringGetTextDatum(DatumGetCString(DirectFunctionCall1(jsonb_out, stripped)));
-}
-
-/*
- * The key of an event's row, as the first three parameters of a statement.
- */
-static void
-key_values(const SpEvent *event, Datum *values)
-{
-	values[0] = CStringGetTextDatum(event->id);
-	values[1] = BoolGetDatum(event->livemode);
-	values[2] = CStringGetTextDatum(event->account);
 }
 
 static Datum

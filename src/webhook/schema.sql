@@ -1,4 +1,13 @@
 -- webhook: the ledger of everything Stripe has sent, as it was signed.
+--
+-- Partitioned by the month of the event's own time, in UTC.  tend_ledger makes
+-- the partitions; what has no partition, or no time, is in event_default.
+--
+-- Keys and indexes are the partitions' own, and the partitioned table has
+-- none: ATTACH would make copies of its indexes before pg_dump's restore comes
+-- to those of the partition, and fails over them.  The key of a partition is
+-- exact for the whole ledger all the same, because an event's time is signed
+-- with it: whoever delivers the event again is sent to the same partition.
 
 CREATE TABLE stripe_portal.event (
     id text NOT NULL,
@@ -13,18 +22,12 @@ CREATE TABLE stripe_portal.event (
     status text NOT NULL CHECK (status IN ('applied', 'ignored', 'thin', 'failed')),
     error text,
     attempts integer NOT NULL DEFAULT 1,
+    last_attempt_at timestamptz NOT NULL DEFAULT now(),
     received_at timestamptz NOT NULL,
-    PRIMARY KEY (id, livemode, account),
     -- exactly what was signed, as json where it is json
     CHECK ((payload IS NULL) <> (body IS NULL)),
     CHECK ((status = 'failed') = (error IS NOT NULL))
-);
-
--- Events of one object and second, to put them in order.
-CREATE INDEX event_object_idx ON stripe_portal.event (object_id, created);
-
--- What waits for replay.
-CREATE INDEX event_failed_idx ON stripe_portal.event (received_at) WHERE status = 'failed';
+) PARTITION BY RANGE (created);
 
 -- lz4 costs a fraction of pglz on payloads of this size; a server built
 -- without it keeps its default.
@@ -36,12 +39,25 @@ EXCEPTION WHEN feature_not_supported THEN
 END
 $$;
 
+-- The model of all partitions: tend_ledger makes them LIKE this one.
+CREATE TABLE stripe_portal.event_default PARTITION OF stripe_portal.event (
+    PRIMARY KEY (id, livemode, account)
+) DEFAULT;
+
+-- Events of one object and second, to put them in order.
+CREATE INDEX event_default_object_idx ON stripe_portal.event_default (object_id, created);
+
+-- What waits for another attempt.
+CREATE INDEX event_default_waiting_idx ON stripe_portal.event_default (received_at) WHERE status IN ('failed', 'thin');
+
 CREATE TABLE stripe_portal.event_handler (
     pattern text NOT NULL CHECK (pattern ~ '^[a-z0-9_.*]+$'),
     function text NOT NULL,
     PRIMARY KEY (pattern, function)
 );
 
+-- A partition made later is no member of the extension: pg_dump has it whole.
 SELECT pg_catalog.pg_extension_config_dump('stripe_portal.event', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_portal.event_default', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_portal.event_handler', '');
 

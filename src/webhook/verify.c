@@ -51,6 +51,8 @@ sp_webhook_init(void)
 							300, 1, 86400,
 							PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
+
+	sp_webhook_init_ledger();
 }
 
 /*

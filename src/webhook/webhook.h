@@ -44,8 +44,23 @@ typedef struct SpEvent
 	char	   *problem;
 } SpEvent;
 
+/*
+ * An event's row in the ledger.  created leads to its one partition, and the
+ * look-up locks that: so tend_ledger can not attach or drop one between the
+ * look-up and the insertion that follows it.
+ */
+#define SP_EVENT_KEY_LEN	4
+#define SP_EVENT_KEY_TYPES	TEXTOID, BOOLOID, TEXTOID, TIMESTAMPTZOID
+#define SP_EVENT_KEY \
+	"id = $1 AND livemode = $2 AND account = $3" \
+	" AND (created = $4 OR ($4 IS NULL AND created IS NULL))"
+
 extern SpEvent *sp_webhook_read_event(const char *payload, size_t payload_len);
+extern void sp_webhook_event_key(const SpEvent *event, Datum *values, bool *isnull);
 extern void sp_webhook_rethrow_if_passing(ErrorData *error);
+
+/* ledger.c */
+extern void sp_webhook_init_ledger(void);
 
 /* handler.c */
 extern List *sp_webhook_find_handlers(const SpEvent *event);

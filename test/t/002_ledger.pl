@@ -36,13 +36,26 @@ sub deliver
 	return $n->safe_psql('postgres', "SELECT deliver(event('$id', '$type', $at, '$object'))");
 }
 
-# Everything in the extension's tables, in one text.
-my @tables = qw(access_rule customer event event_handler price product session subscription);
+# Everything in the extension's tables, and which partition it is in, in one text.
 sub contents
 {
 	my ($n, $db) = @_;
-	return join "\n",
-	  map { $n->safe_psql($db, "SELECT '$_', t::text FROM stripe_portal.$_ AS t ORDER BY t::text") } @tables;
+	my @tables = split /\n/, $n->safe_psql($db, q(
+		SELECT oid::regclass FROM pg_class WHERE relnamespace = 'stripe_portal'::regnamespace AND relkind = 'r' ORDER BY relname));
+	return join "\n", map { $n->safe_psql($db, "SELECT '$_', t::text FROM $_ AS t ORDER BY t::text") } @tables;
+}
+
+# How the ledger is made: partitions with their bounds, keys, indexes, checks, compression and rights.
+sub structure
+{
+	my ($n, $db) = @_;
+	return $n->safe_psql($db, q(
+		SELECT c.relname, pg_get_expr(c.relpartbound, c.oid), c.relacl, obj_description(c.oid, 'pg_class'),
+			(SELECT string_agg(pg_get_indexdef(indexrelid), E'\n' ORDER BY indexrelid::regclass::text) FROM pg_index WHERE indrelid = c.oid),
+			(SELECT string_agg(conname || pg_get_constraintdef(oid), E'\n' ORDER BY conname) FROM pg_constraint WHERE conrelid = c.oid),
+			(SELECT string_agg(format('%s %s %s', attname, attnotnull, attcompression), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0)
+		FROM pg_class AS c WHERE c.oid = 'stripe_portal.event'::regclass OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'stripe_portal.event'::regclass)
+		ORDER BY 1));
 }
 
 #
@@ -72,6 +85,11 @@ is($node->safe_psql('postgres', 'SELECT string_agg(event, $$ $$) FROM handled'),
 deliver($node, 'evt_4', 'invoice.paid', 3, '{"object": "invoice", "id": "in_1"}');
 deliver($node, 'evt_5', 'customer.created', 3, '{"object": "customer", "id": "cus_bad", "balance": "x"}');
 $node->safe_psql('postgres', "SELECT deliver('not json')");
+# The ledger has partitions, one of them made ahead, and event_default is not empty either.
+is($node->safe_psql('postgres', 'SELECT count(*) FROM stripe_portal.tend_ledger(1); SELECT count(*) FROM stripe_portal.event_partitions()'),
+	"3\n3", 'the events of 2023 have a partition');
+is($node->safe_psql('postgres', q(SELECT string_agg(DISTINCT tableoid::regclass::text, ' ' ORDER BY tableoid::regclass::text) FROM stripe_portal.event)),
+	'stripe_portal.event_2023_11 stripe_portal.event_default', 'which they are in');
 $node->safe_psql('postgres', q(
 	-- a rule of our own, a rule that is off, and a session of somebody who has lapsed since
 	INSERT INTO stripe_portal.access_rule VALUES ('portal', 'a_new_status', true);
@@ -89,23 +107,38 @@ $node->safe_psql('postgres', q(
 my $dump = $node->backup_dir . '/dump.sql';
 my $custom = $node->backup_dir . '/dump.custom';
 my $before = contents($node, 'postgres');
+my $made = structure($node, 'postgres');
 mkdir $node->backup_dir;
 foreach my $format ([ 'plain', $dump ], [ 'custom', $custom ])
 {
 	$node->command_ok([ 'pg_dump', '-F', $format->[0], '-f', $format->[1], '-d', $node->connstr('postgres') ], "pg_dump, $format->[0]");
 }
-$node->safe_psql('postgres', 'CREATE DATABASE plain TEMPLATE template0; CREATE DATABASE custom TEMPLATE template0');
+$node->safe_psql('postgres', "CREATE DATABASE $_ TEMPLATE template0") foreach qw(plain custom parallel prepared sections);
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $node->connstr('plain') ], 'restore with psql');
 $node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('custom'), $custom ], 'restore with pg_restore');
 
-foreach my $db (qw(plain custom))
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-j2', '-d', $node->connstr('parallel'), $custom ], 'restore with two jobs');
+# A database where the extension has been created.
+$node->safe_psql('prepared', 'CREATE EXTENSION stripe_portal');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('prepared'), $custom ], 'restore over the fresh extension');
+foreach my $section (qw(pre-data data post-data))
+{
+	$node->command_ok([ 'pg_restore', '--exit-on-error', '--section', $section, '-d', $node->connstr('sections'), $custom ], "restore of $section");
+}
+
+foreach my $db (qw(plain custom parallel prepared sections))
 {
 	is(contents($node, $db), $before, "$db: the tables are the same");
+	is(structure($node, $db), $made, "$db: so are the ledger's partitions");
 	is($node->safe_psql($db, 'SELECT count(*) FROM handled'), 3, "$db: no handler was called by the restore");
+	is($node->safe_psql($db, q(SELECT deliver(event('evt_4', 'invoice.paid', 3, '{"object": "invoice", "id": "in_1"}')))), 'duplicate', "$db: a known event is known");
 	is($node->safe_psql($db, q(SELECT string_agg(outcome, ' ' ORDER BY id) FROM stripe_portal.event, stripe_replay(id, livemode))),
 		'failed applied applied applied ignored failed', "$db: every event can be replayed");
 	is($node->safe_psql($db, 'SELECT status FROM stripe_portal.subscription'), 'canceled', "$db: which changes no state");
 	is($node->safe_psql($db, 'SELECT count(*) FROM handled'), 3, "$db: and handles nothing twice");
+	is($node->safe_psql($db, 'SELECT partition, action FROM stripe_portal.tend_ledger(1)'), '', "$db: the ledger needs no care");
+	is($node->safe_psql($db, 'SET stripe_portal.event_retention = 100; SELECT partition, action FROM stripe_portal.tend_ledger(1)'),
+		'event_2023_11|dropped', "$db: or takes it");
 }
 $node->command_ok([ 'pg_dump', '-f', "$dump.again", '-d', $node->connstr('plain') ], 'a dump of the restored database');
 
@@ -125,9 +158,10 @@ is( $standby->safe_psql(
 			stripe_verify_webhook('x', stripe_sign_webhook('x', 'whsec_ledger')))),
 	'f|t', 'reading and verifying work on a standby');
 foreach my $writer (q(stripe_receive_webhook('x', stripe_sign_webhook('x', 'whsec_ledger'))),
-	q(stripe_portal_session('cus_1')), q(stripe_portal_open('cus_1')), q(stripe_portal_return('x')), q(stripe_replay('evt_1')))
+	q(stripe_portal_session('cus_1')), q(stripe_portal_open('cus_1')), q(stripe_portal_return('x')), q(stripe_replay('evt_1')),
+	q(stripe_portal.tend_ledger()), q(stripe_portal.retry_failed()))
 {
-	my ($name) = $writer =~ /^(\w+)/;
+	my ($name) = $writer =~ /(\w+)\(/;
 	my ($stdout, $stderr);
 
 	$standby->psql('postgres', "\\set VERBOSITY verbose\nSELECT $writer", stdout => \$stdout, stderr => \$stderr);
@@ -135,5 +169,13 @@ foreach my $writer (q(stripe_receive_webhook('x', stripe_sign_webhook('x', 'whse
 }
 
 $standby->stop;
+
+#
+# The end
+#
+$node->safe_psql('plain', 'DROP FUNCTION handle; DROP EXTENSION stripe_portal');
+is($node->safe_psql('plain', q(SELECT count(*) FROM pg_class WHERE relname LIKE 'event\_%')), 0,
+	'a restored extension is dropped with all of its partitions');
+
 $node->stop;
 done_testing();
