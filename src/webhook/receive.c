@@ -60,13 +60,18 @@ typedef struct Delivery
 } Delivery;
 
 static SpQuery find_event = {
-	.sql = "SELECT status, error FROM stripe_portal.event"
-	" WHERE " SP_EVENT_KEY,
+	.sql = "SELECT FROM stripe_portal.event WHERE " SP_EVENT_KEY,
 	.expected = SPI_OK_SELECT,
 	.types = {SP_EVENT_KEY_TYPES}
 };
 
-/* By its id, in whatever partition that is. */
+/* By the id alone, in whatever partition that is. */
+static SpQuery find_id = {
+	.sql = "SELECT FROM stripe_portal.event WHERE id = $1 AND livemode = $2 AND account = $3",
+	.expected = SPI_OK_SELECT,
+	.types = {TEXTOID, BOOLOID, TEXTOID}
+};
+
 static SpQuery lock_event = {
 	.sql = "SELECT status, coalesce(body, convert_to(payload::text, 'UTF8'))"
 	" FROM stripe_portal.event"
@@ -463,7 +468,7 @@ store(Delivery *delivery, const char *status, const char *error)
 		return true;
 
 	/* Another delivery was faster, or else somebody's trigger is in the way. */
-	if (sp_query_run(&find_event, values, isnull, InvalidSnapshot) == 0)
+	if (sp_query_run(&find_id, values, NULL, InvalidSnapshot) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
 				 errmsg("event \"%s\" was not stored", event->id),
