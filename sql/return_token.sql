@@ -20,9 +20,9 @@ BEGIN
     stripe_id := s.stripe_id FROM stripe_portal.session AS s WHERE s.id = opened;
     token := substring(sent() ->> 'return_url' FROM 't=(.*)');
 END $$;
--- What the customer does there, a second after what was before.
+-- What the customer does there, some time after what was before.
 CREATE FUNCTION visit(stripe_id text, action text, more jsonb DEFAULT '{}') RETURNS void LANGUAGE sql AS $$
-    SELECT stripe_api('POST', '/v1/test_helpers/stand_in/clock', '{"advance": 1}');
+    SELECT stripe_api('POST', '/v1/test_helpers/stand_in/clock', '{"advance": 3}');
     SELECT stripe_api('POST', '/v1/test_helpers/stand_in/visit', jsonb_build_object('session', stripe_id, 'action', action) || more) $$;
 -- The reason of a refusal, or else the outcomes.
 CREATE FUNCTION attempt(token text) RETURNS text LANGUAGE plpgsql AS $$
@@ -127,7 +127,7 @@ SELECT FROM receive();
 SELECT subscription, outcome, details FROM stripe_portal_return(:'token');
 UPDATE stripe_portal.access_rule SET allowed = true WHERE flow = 'portal' AND status = 'paused';
 SELECT * FROM open_portal('cus_2') \gset
-SELECT FROM stripe_api('POST', '/v1/test_helpers/stand_in/clock', '{"advance": 1}');
+SELECT FROM stripe_api('POST', '/v1/test_helpers/stand_in/clock', '{"advance": 3}');
 SELECT FROM stripe_api('POST', '/v1/subscriptions/sub_2/resume');
 SELECT FROM receive();
 SELECT subscription, outcome FROM stripe_portal_return(:'token');
@@ -145,6 +145,20 @@ SELECT subscription, outcome FROM stripe_portal_return(:'token');
 SELECT FROM receive();
 SELECT c.subscription, c.outcome, c.details #> '{to,quantity}' AS quantity
 FROM stripe_portal.observed_change AS c JOIN stripe_portal.session AS s ON s.id = c.session WHERE s.stripe_id = :'stripe_id';
+
+-- Or Stripe is asked, once.
+SELECT * FROM open_portal('cus_1') \gset
+SELECT FROM visit(:'stripe_id', 'change_plan', '{"quantity": 6}');
+SELECT FROM stripe_api('POST', '/v1/test_helpers/stand_in/reset');
+SELECT subscription, outcome, details #> '{to,quantity}' AS quantity FROM stripe_portal_return(:'token', refresh => true);
+SELECT FROM stripe_portal_return(:'token', refresh => true);
+SELECT r ->> 'path' AS path FROM jsonb_array_elements(stripe_api('GET', '/v1/test_helpers/stand_in/requests') -> 'data') AS r;
+SELECT FROM receive();
+-- If that fails, the token has not been used.
+SELECT * FROM open_portal('cus_1') \gset
+SELECT FROM stripe_api('POST', '/v1/test_helpers/stand_in/fault', '{"kind": "invalid_json", "path": "/v1/customers"}');
+SELECT outcome FROM stripe_portal_return(:'token', refresh => true);
+SELECT outcome FROM stripe_portal_return(:'token', refresh => true);
 
 -- ---------------------------------------------------------------------------
 -- Whoever has not come back

@@ -212,7 +212,7 @@ COMMENT ON FUNCTION stripe_portal.token_require(text, text, text, boolean, text)
 'Raises SPR01 unless the token was made for this purpose and for the row whose customer, livemode and account are given (NULL if there is no such row), with one of the configured API keys, and has not expired. That it works once is for the caller to see to';
 
 CREATE OR REPLACE FUNCTION @extschema@.stripe_portal_return(
-    token text,
+    token text, refresh boolean DEFAULT false,
     OUT session uuid, OUT customer text, OUT subscription text, OUT outcome text, OUT details jsonb)
 RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -233,6 +233,11 @@ BEGIN
     WHERE s.id = stripe_portal.token_id(token);
     -- also if there is none, with the same answer as for a forged one
     PERFORM stripe_portal.token_require(token, 'return', opened.customer, opened.livemode, opened.account);
+
+    -- before anything is locked, and not for a token that has been used
+    IF refresh AND opened.returned_at IS NULL THEN
+        PERFORM @extschema@.stripe_refresh(opened.customer, opened.account, opened.livemode);
+    END IF;
 
     SELECT coalesce(jsonb_agg(jsonb_build_object('subscription', c.subscription, 'outcome', c.outcome, 'details', c.details)
                               ORDER BY c.subscription NULLS FIRST, c.outcome, c.details),
@@ -259,8 +264,8 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION @extschema@.stripe_portal_return(text) IS
-'What happened since the session was opened whose {token} a customer came back with: one row per change, with outcome and details as in stripe_portal.observed_change, or a single row with outcome nothing. subscription is NULL for what is the customer''s. Read from the state tables, so a change whose webhook is still under way is not in it; it will be in stripe_portal.observed_change. The session''s row keeps returned_at and the outcomes. A token works once: error SPR01 for one that has been used, has expired or was not made here';
+COMMENT ON FUNCTION @extschema@.stripe_portal_return(text, boolean) IS
+'What happened since the session was opened whose {token} a customer came back with: one row per change, with outcome and details as in stripe_portal.observed_change, or a single row with outcome nothing. subscription is NULL for what is the customer''s. It is read from the state tables, so a change whose webhook is still under way is not in it but will be in stripe_portal.observed_change; refresh => true first reads the customer from Stripe, with the errors of stripe_refresh, after which the token still works. The session''s row keeps returned_at and the outcomes. A token works once: error SPR01 for one that has been used, has expired or was not made here';
 
 COMMENT ON COLUMN stripe_portal.session.return_url IS 'Where the portal''s back link leads, with its placeholders as they were given; never a token';
 COMMENT ON COLUMN stripe_portal.session.state IS 'What stripe_portal.session_state was when the session was opened';
