@@ -16,30 +16,82 @@ RETURN CASE jsonb_typeof(value) WHEN 'object' THEN value ->> 'id' ELSE value #>>
 COMMENT ON FUNCTION stripe_portal.read_id(jsonb) IS
 'The id in a reference, which Stripe gives as a string or, expanded, as the object';
 
-CREATE OR REPLACE FUNCTION stripe_portal.read_list(value jsonb)
-RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN value IS NULL OR value = 'null' THEN '[]' ELSE jsonb_build_array(value) END;
-
-COMMENT ON FUNCTION stripe_portal.read_list(jsonb) IS
-'A single value, from before Stripe made a list of it, as a list';
-
-CREATE OR REPLACE FUNCTION stripe_portal.read_items(subscription jsonb)
+CREATE OR REPLACE FUNCTION stripe_portal.read_discounts(object jsonb)
 RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (
-    -- Until 2025-03-31.basil the subscription had the period, since then each
-    -- item has its own; for a while both are sent, and the items are right.
-    SELECT coalesce(jsonb_agg(jsonb_build_object(
-               'id', item ->> 'id',
-               'price', stripe_portal.read_id(coalesce(item -> 'price', item -> 'plan')),
-               'product', stripe_portal.read_id(coalesce(item #> '{price,product}', item #> '{plan,product}')),
-               'quantity', (item ->> 'quantity')::bigint,
-               'current_period_start', coalesce(item ->> 'current_period_start', subscription ->> 'current_period_start')::bigint,
-               'current_period_end', coalesce(item ->> 'current_period_end', subscription ->> 'current_period_end')::bigint)
-               ORDER BY item ->> 'id'), '[]')
-    FROM jsonb_array_elements(subscription #> '{items,data}') AS item
+    SELECT coalesce(jsonb_agg(stripe_portal.read_id(discount) ORDER BY position), '[]')
+    FROM jsonb_array_elements(
+        -- until 2025-03-31.basil there was a single one, at times beside the list
+        CASE WHEN object #> '{discounts,0}' IS NOT NULL THEN object -> 'discounts'
+             WHEN coalesce(object -> 'discount', 'null') = 'null' THEN '[]'
+             ELSE jsonb_build_array(object -> 'discount') END) WITH ORDINALITY AS d (discount, position)
 );
 
+COMMENT ON FUNCTION stripe_portal.read_discounts(jsonb) IS
+'The ids of the discounts of a subscription, an item or an invoice, in the order in which they come off, from a list or a single one';
+
+CREATE OR REPLACE FUNCTION stripe_portal.read_items(subscription jsonb)
+RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    items jsonb := '[]';
+    item jsonb;
+BEGIN
+    FOR item IN SELECT value FROM jsonb_array_elements(subscription #> '{items,data}') ORDER BY value ->> 'id' LOOP
+        -- Until 2025-03-31.basil the subscription had the period, since then
+        -- each item has its own; for a while both are sent, and the items are
+        -- right.
+        items := items || jsonb_build_object(
+            'id', item ->> 'id',
+            'price', stripe_portal.read_id(coalesce(item -> 'price', item -> 'plan')),
+            'product', stripe_portal.read_id(coalesce(item #> '{price,product}', item #> '{plan,product}')),
+            'quantity', (item ->> 'quantity')::bigint,
+            'discounts', stripe_portal.read_discounts(item),
+            'current_period_start', coalesce(item ->> 'current_period_start', subscription ->> 'current_period_start')::bigint,
+            'current_period_end', coalesce(item ->> 'current_period_end', subscription ->> 'current_period_end')::bigint);
+    END LOOP;
+    RETURN items;
+END
+$$;
+
 COMMENT ON FUNCTION stripe_portal.read_items(jsonb) IS
-'The items of a subscription, reduced to what the view subscription_item shows; times in unix seconds, as Stripe gives them';
+'The items of a subscription, reduced to what the view subscription_item shows and the ids of their discounts; times in unix seconds, as Stripe gives them';
+
+CREATE OR REPLACE FUNCTION stripe_portal.read_coupon(discount jsonb)
+RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN coalesce(discount #> '{source,coupon}', discount #> '{promotion,coupon}', discount -> 'coupon');
+
+COMMENT ON FUNCTION stripe_portal.read_coupon(jsonb) IS
+'The coupon of a discount or a promotion code, an id or an object: named by its source or promotion since 2025-09-30.clover';
+
+CREATE OR REPLACE FUNCTION stripe_portal.read_subscription(invoice jsonb)
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+-- its parent's since 2025-03-31.basil
+RETURN stripe_portal.read_id(coalesce(nullif(invoice #> '{parent,subscription_details,subscription}', 'null'),
+                                      invoice -> 'subscription'));
+
+COMMENT ON FUNCTION stripe_portal.read_subscription(jsonb) IS
+'The id of the subscription that an invoice bills; NULL for none';
+
+CREATE OR REPLACE FUNCTION stripe_portal.read_method(method jsonb)
+RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (
+    SELECT jsonb_build_object(
+        'brand', coalesce(details ->> 'brand', details ->> 'bank_name'),
+        'last4', details ->> 'last4',
+        'exp_month', details ->> 'exp_month',
+        'exp_year', details ->> 'exp_year',
+        'country', details ->> 'country',
+        'funding', details ->> 'funding',
+        'fingerprint', details ->> 'fingerprint')
+    FROM (SELECT method -> (method ->> 'type')) AS of_the_type (details)
+);
+
+COMMENT ON FUNCTION stripe_portal.read_method(jsonb) IS
+'What a payment method, or the payment_method_details of a charge, tells of the card or the bank account';

@@ -13,7 +13,14 @@
 --
 -- Some columns only grow, whichever row is newer.  deleted is never taken
 -- back; it says nothing of the other columns, so a tombstone shows the last
--- that was known of its object.
+-- that was known of its object.  What Stripe sends only when it is asked to
+-- expand it does not vanish with the next event, which lacks it.  Both end with
+-- the object: a merchant can give the id of a deleted coupon to another one,
+-- which was created later.
+--
+-- What one object tells of another that is embedded in it is taken where
+-- nothing better is known: united, column by column, into a row whose
+-- event_created is -infinity, so that whatever the object itself says is newer.
 
 CREATE OR REPLACE FUNCTION stripe_portal.status_is_final(status text)
 RETURNS boolean
@@ -23,24 +30,35 @@ RETURN status IN ('canceled', 'incomplete_expired');
 COMMENT ON FUNCTION stripe_portal.status_is_final(text) IS
 'Whether a subscription never leaves this status';
 
--- The tables differ in their columns only, so write_row is made from those: a
--- function for each table, told apart by its argument.
+-- ---------------------------------------------------------------------------
+-- One row
+--
+-- The tables differ in their columns only, so the functions are made from
+-- those: one for each table, told apart by their argument.
+-- ---------------------------------------------------------------------------
+
 DO $do$
 DECLARE
     kind text;
+    newer_object text;
     parts record;
 BEGIN
-    FOREACH kind IN ARRAY '{customer, product, price, subscription}'::text[] LOOP
+    FOREACH kind IN ARRAY '{customer, product, price, subscription, payment_method, entitlement,
+                            coupon, promotion_code, discount, invoice, payment_intent, dispute}'::text[] LOOP
+        newer_object := CASE WHEN kind IN ('entitlement', 'discount') THEN 'false' ELSE '%1$s.created > %2$s.created' END;
         SELECT min(name) FILTER (WHERE attnum = 1) AS key,
-               string_agg(format(CASE WHEN grows THEN '%1$s = greatest(known.%1$s, excluded.%1$s)'
-                                      ELSE '%1$s = excluded.%1$s' END, name), E',\n        ' ORDER BY attnum)
-                   FILTER (WHERE name <> 'refetch') AS assignments,
-               -- of what is deleted there is nothing to fetch
-               CASE WHEN bool_or(name = 'deleted') THEN ' AND NOT (known.deleted OR excluded.deleted)' END AS unless_deleted,
-               CASE WHEN bool_or(name = 'deleted') THEN ', refetch = known.refetch AND NOT new_row.deleted' END AS not_deleted,
-               string_agg(format('new_row.%1$s := greatest(shown.%1$s, new_row.%1$s);', name), E'\n    ') FILTER (WHERE grows) AS growth,
-               string_agg(format('%1$s = new_row.%1$s', name), ', ') FILTER (WHERE grows) AS grown,
-               string_agg(format('new_row.%1$s IS DISTINCT FROM shown.%1$s', name), ' OR ') FILTER (WHERE grows) AS has_grown,
+               string_agg(format(CASE WHEN grows THEN '%1$s = CASE WHEN %2$s THEN excluded.%1$s ELSE greatest(known.%1$s, excluded.%1$s) END'
+                                      -- of what is deleted there is nothing to fetch
+                                      WHEN name = 'refetch' AND kind NOT IN ('entitlement', 'subscription')
+                                      THEN 'refetch = excluded.refetch AND NOT (known.deleted OR excluded.deleted)'
+                                      ELSE '%1$s = excluded.%1$s' END,
+                                 name, format(newer_object, 'excluded', 'known')),
+                          E',\n        ' ORDER BY attnum) AS assignments,
+               string_agg(format('new_row.%1$s := CASE WHEN %2$s THEN shown.%1$s ELSE greatest(shown.%1$s, new_row.%1$s) END;',
+                                 name, format(newer_object, 'shown', 'new_row')),
+                          E'\n    ' ORDER BY attnum) FILTER (WHERE grows) AS growth,
+               string_agg(format('new_row.%1$s IS DISTINCT FROM shown.%1$s', name), ' OR ' ORDER BY attnum) FILTER (WHERE grows) AS has_grown,
+               string_agg(format('%1$s = new_row.%1$s', name), ', ' ORDER BY attnum) FILTER (WHERE grows) AS grown,
                CASE kind WHEN 'subscription' THEN 'stripe_portal.status_is_final(%s.status)' ELSE 'false' END AS final
         INTO parts
         FROM pg_catalog.pg_attribute,
@@ -59,8 +77,7 @@ DECLARE
 BEGIN
     INSERT INTO stripe_portal.%1$I AS known VALUES (new_row.*)
     ON CONFLICT (%2$s, livemode, account) DO UPDATE SET
-        %3$s,
-        refetch = excluded.refetch%7$s
+        %3$s
     WHERE decided
        OR (%4$s, excluded.event_created, excluded.event <> '')
         > (%5$s, known.event_created, known.event <> '');
@@ -71,8 +88,12 @@ BEGIN
     SELECT * INTO shown FROM stripe_portal.%1$I AS known
     WHERE (known.%2$s, known.livemode, known.account) = (new_row.%2$s, new_row.livemode, new_row.account);
     %6$s
-    -- two reads of one second
-    IF new_row.event = '' AND shown.event = '' AND new_row.event_created = shown.event_created THEN
+    IF new_row.event_created <> shown.event_created THEN
+        RETURN false;
+    ELSIF new_row.event <> '' AND shown.event NOT IN ('', new_row.event) THEN
+        RETURN NULL;
+    ELSIF new_row.event = '' AND shown.event = '' THEN
+        -- two reads of one second
         new_row.refetch := shown.refetch;
         IF new_row IS DISTINCT FROM shown THEN
             new_row.refetch := true;
@@ -87,25 +108,79 @@ $template$, kind, parts.key, parts.assignments, format(parts.final, 'excluded'),
             -- an older row can still tell what the newer one did not
             CASE WHEN parts.growth IS NOT NULL THEN format('%1$s
     IF %2$s THEN
-        UPDATE stripe_portal.%3$I AS known SET %4$s%6$s
+        UPDATE stripe_portal.%3$I AS known SET %4$s, refetch = known.refetch AND NOT new_row.deleted
         WHERE (known.%5$s, known.livemode, known.account) = (new_row.%5$s, new_row.livemode, new_row.account)
         RETURNING known.* INTO shown;
-    END IF;', parts.growth, parts.has_grown, kind, parts.grown, parts.key, parts.not_deleted) END,
-            parts.unless_deleted);
+    END IF;', parts.growth, parts.has_grown, kind, parts.grown, parts.key) END);
 
         EXECUTE format('COMMENT ON FUNCTION stripe_portal.write_row(stripe_portal.%I, boolean) IS %L', kind,
-                       'Makes table ' || kind || ' show this row, if it is newer than the one that is shown, or decided to be the later of one second. False if it was passed over; the row that is shown is locked then');
+                       'Makes table ' || kind || ' show this row, if it is newer than the one that is shown, or decided to be the later of one second. True if it does; false if the row was passed over, NULL if that was for another event of the same second. Then the row that is shown is locked');
+    END LOOP;
+
+    FOREACH kind IN ARRAY '{price, coupon, discount, invoice_payment, payment_attempt}'::text[] LOOP
+        SELECT min(name) FILTER (WHERE attnum = 1) AS key,
+               string_agg(format(CASE WHEN name = 'failed_at' THEN '%1$s = least(known.%1$s, excluded.%1$s)'
+                                      WHEN name = 'refetch' THEN 'refetch = NOT (known.deleted OR excluded.deleted)'
+                                      ELSE '%1$s = greatest(known.%1$s, excluded.%1$s)' END, name),
+                          E',\n        ' ORDER BY attnum) FILTER (WHERE attnum > 3) AS assignments,
+               CASE WHEN bool_or(name = 'event_created') THEN '%s.event_created > ''-infinity''' ELSE 'false' END AS better_known
+        INTO parts
+        FROM pg_catalog.pg_attribute, quote_ident(attname) AS name
+        WHERE attrelid = format('stripe_portal.%I', kind)::regclass AND attnum > 0 AND NOT attisdropped;
+
+        EXECUTE format($template$
+CREATE OR REPLACE FUNCTION stripe_portal.unite_row(new_row stripe_portal.%1$I)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    shown stripe_portal.%1$I;
+BEGIN
+    -- mostly there is nothing new, and then nothing to lock
+    SELECT * INTO shown FROM stripe_portal.%1$I AS known
+    WHERE (known.%2$s, known.livemode, known.account) = (new_row.%2$s, new_row.livemode, new_row.account);
+    IF NOT FOUND OR NOT (%4$s OR new_row IS NOT DISTINCT FROM shown) THEN
+        INSERT INTO stripe_portal.%1$I AS known VALUES (new_row.*)
+        ON CONFLICT (%2$s, livemode, account) DO UPDATE SET
+        %3$s
+        WHERE NOT %5$s;
+    END IF;
+END
+$$
+$template$, kind, parts.key, parts.assignments, format(parts.better_known, 'shown'), format(parts.better_known, 'known'));
+
+        EXECUTE format('COMMENT ON FUNCTION stripe_portal.unite_row(stripe_portal.%I) IS %L', kind,
+                       'Adds to table ' || kind || ' what this row knows of an object, or of a fact, that others tell as well, each a part of it: every column keeps the greatest value that was told. What its object itself has told is left alone');
     END LOOP;
 END
 $do$;
 
+-- ---------------------------------------------------------------------------
+-- One object
+-- ---------------------------------------------------------------------------
+
 CREATE OR REPLACE FUNCTION stripe_portal.state_table(kind text)
 RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN kind IN ('customer', 'product', 'price', 'subscription') THEN kind END;
+RETURN CASE
+    WHEN kind IN ('customer', 'product', 'price', 'subscription', 'payment_method', 'coupon', 'promotion_code',
+                  'discount', 'invoice', 'payment_intent', 'dispute') THEN kind
+    WHEN kind = 'entitlements.active_entitlement_summary' THEN 'entitlement'
+END;
 
 COMMENT ON FUNCTION stripe_portal.state_table(text) IS
 'The table that shows objects of this kind (the field object); NULL if none does';
+
+CREATE OR REPLACE FUNCTION stripe_portal.object_id(object jsonb)
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN object ->> 'object' = 'entitlements.active_entitlement_summary'
+            THEN stripe_portal.read_id(object -> 'customer')
+            ELSE object ->> 'id' END;
+
+COMMENT ON FUNCTION stripe_portal.object_id(jsonb) IS
+'The id of an object; a customer''s for the customer''s entitlements, which have none of their own; NULL for what has none, such as an upcoming invoice';
 
 CREATE OR REPLACE FUNCTION stripe_portal.write_object(object jsonb, origin jsonb, decided boolean)
 RETURNS boolean
@@ -113,17 +188,25 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    CASE object ->> 'object'
-        WHEN 'subscription' THEN RETURN stripe_portal.write_row(stripe_portal.read_subscription(object, origin), decided);
-        WHEN 'customer' THEN RETURN stripe_portal.write_row(stripe_portal.read_customer(object, origin), decided);
-        WHEN 'price' THEN RETURN stripe_portal.write_row(stripe_portal.read_price(object, origin), decided);
-        WHEN 'product' THEN RETURN stripe_portal.write_row(stripe_portal.read_product(object, origin), decided);
+    CASE stripe_portal.state_table(object ->> 'object')
+        WHEN 'subscription' THEN RETURN stripe_portal.write_row(stripe_portal.subscription_row(object, origin), decided);
+        WHEN 'invoice' THEN RETURN stripe_portal.write_row(stripe_portal.invoice_row(object, origin), decided);
+        WHEN 'payment_intent' THEN RETURN stripe_portal.write_row(stripe_portal.payment_intent_row(object, origin), decided);
+        WHEN 'customer' THEN RETURN stripe_portal.write_row(stripe_portal.customer_row(object, origin), decided);
+        WHEN 'payment_method' THEN RETURN stripe_portal.write_row(stripe_portal.payment_method_row(object, origin), decided);
+        WHEN 'entitlement' THEN RETURN stripe_portal.write_row(stripe_portal.entitlement_row(object, origin), decided);
+        WHEN 'price' THEN RETURN stripe_portal.write_row(stripe_portal.price_row(object, origin), decided);
+        WHEN 'product' THEN RETURN stripe_portal.write_row(stripe_portal.product_row(object, origin), decided);
+        WHEN 'discount' THEN RETURN stripe_portal.write_row(stripe_portal.discount_row(object, origin), decided);
+        WHEN 'coupon' THEN RETURN stripe_portal.write_row(stripe_portal.coupon_row(object, origin), decided);
+        WHEN 'promotion_code' THEN RETURN stripe_portal.write_row(stripe_portal.promotion_code_row(object, origin), decided);
+        WHEN 'dispute' THEN RETURN stripe_portal.write_row(stripe_portal.dispute_row(object, origin), decided);
     END CASE;
 END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.write_object(jsonb, jsonb, boolean) IS
-'Reads the object and writes its row, by the read function and the write_row of its kind';
+'Writes the row of an object, as write_row of its table does';
 
 CREATE OR REPLACE FUNCTION stripe_portal.write_tombstone(object jsonb, livemode boolean, account text, as_of timestamptz)
 RETURNS void
@@ -140,7 +223,7 @@ BEGIN
             event = '', event_created = as_of, refetch = false
         WHERE (known.id, known.livemode, known.account) = (object ->> 'id', write_tombstone.livemode, write_tombstone.account)
           AND NOT stripe_portal.status_is_final(known.status);
-    ELSE
+    ELSIF kind <> 'entitlement' THEN
         EXECUTE format($sql$
             INSERT INTO stripe_portal.%I AS known (id, livemode, account, deleted, event, event_created)
             VALUES ($1, $2, $3, true, '', '-infinity')
@@ -154,25 +237,81 @@ $$;
 COMMENT ON FUNCTION stripe_portal.write_tombstone(jsonb, boolean, text, timestamptz) IS
 'Marks an object as deleted of which Stripe tells nothing but that ({"id": …, "object": …, "deleted": true}), and keeps what is known of it; if nothing is, event_created is -infinity. A subscription that is known here becomes canceled';
 
+CREATE OR REPLACE FUNCTION stripe_portal.write_embedded(object jsonb, origin jsonb)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    -- without what can change in an object's life
+    changes CONSTANT text[] := '{active, applies_to, currency_options, lookup_key, metadata, name, nickname,
+                                 tax_behavior, tiers, times_redeemed, valid}';
+    poor_origin CONSTANT jsonb := origin || '{"event": "", "event_created": "-infinity", "deleted": false, "refetch": true}';
+    found CONSTANT jsonb := jsonb_path_query_array(object,
+        'lax $.**{1 to last} ? (@.object == "discount" || @.object == "coupon" || @.object == "price") ? (exists(@.id))');
+    embedded jsonb;
+BEGIN
+    IF found = '[]' THEN
+        RETURN;
+    END IF;
+
+    -- Always in this order, so that two who do the same do not wait for each
+    -- other in a circle.
+    FOR embedded IN
+        SELECT DISTINCT ON (e ->> 'object', e ->> 'id', e) e FROM jsonb_array_elements(found) AS e
+        WHERE e -> 'deleted' IS DISTINCT FROM 'true'
+        ORDER BY e ->> 'object', e ->> 'id', e
+    LOOP
+        CASE embedded ->> 'object'
+            WHEN 'coupon' THEN
+                PERFORM stripe_portal.unite_row(stripe_portal.coupon_row(embedded - changes, poor_origin));
+            WHEN 'price' THEN
+                PERFORM stripe_portal.unite_row(stripe_portal.price_row(embedded - changes, poor_origin));
+            WHEN 'discount' THEN
+                -- Stripe has no request for one discount: what was read with
+                -- its owner is as good as a read of its own.
+                IF origin ->> 'event' = '' THEN
+                    PERFORM stripe_portal.write_row(stripe_portal.discount_row(embedded, origin), false);
+                ELSE
+                    PERFORM stripe_portal.unite_row(stripe_portal.discount_row(embedded, poor_origin));
+                END IF;
+            ELSE
+                NULL;
+        END CASE;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.write_embedded(jsonb, jsonb) IS
+'Takes from an object the discounts, coupons and prices that are in it, where nothing better is known of them: only what never changes in them, with refetch set';
+
 CREATE OR REPLACE FUNCTION stripe_portal.apply_object(object jsonb, livemode boolean, account text, as_of timestamptz)
 RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    read_at CONSTANT timestamptz := date_trunc('second', as_of);
+    origin CONSTANT jsonb := jsonb_build_object(
+        'livemode', livemode, 'account', account, 'event', '', 'event_created', date_trunc('second', as_of),
+        'deleted', false, 'refetch', false);
+    told boolean;
 BEGIN
-    IF stripe_portal.state_table(object ->> 'object') IS NULL THEN
+    IF stripe_portal.object_id(object) IS NULL THEN
         RETURN false;
+    ELSIF object -> 'deleted' = 'true' THEN
+        IF stripe_portal.state_table(object ->> 'object') IS NULL THEN
+            RETURN false;
+        END IF;
+        PERFORM stripe_portal.write_tombstone(object, livemode, account, date_trunc('second', as_of));
+        RETURN true;
     END IF;
-    IF object -> 'deleted' = 'true' THEN
-        PERFORM stripe_portal.write_tombstone(object, livemode, account, read_at);
-    ELSE
-        PERFORM stripe_portal.write_object(object, jsonb_build_object(
-            'livemode', livemode, 'account', account, 'event', '', 'event_created', read_at,
-            'deleted', false, 'refetch', false), false);
+
+    IF stripe_portal.state_table(object ->> 'object') IS NOT NULL THEN
+        PERFORM stripe_portal.write_object(object, origin, false);
+        PERFORM stripe_portal.write_embedded(object, origin);
     END IF;
-    RETURN true;
+    told := stripe_portal.write_payment_facts(NULL, object, origin);
+    RETURN told OR stripe_portal.state_table(object ->> 'object') IS NOT NULL;
 END
 $$;
 

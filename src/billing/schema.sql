@@ -4,8 +4,9 @@
 -- price ids may be the same in test and live mode, and on every connected
 -- account.  account is '' for the key's own account.
 --
--- Every row names the event it was read from and that event's time.  That is
--- Stripe's clock, the only one that decides which of two events is newer.
+-- Every row names the event it was read from, '' if it was read from the API,
+-- and the event's or the answer's time.  That is Stripe's clock, the only one
+-- that decides which of two is newer.
 
 CREATE TABLE stripe_portal.customer (
     id text NOT NULL,
@@ -20,6 +21,8 @@ CREATE TABLE stripe_portal.customer (
     balance bigint,
     delinquent boolean,
     default_payment_method text,
+    default_source text,
+    shipping jsonb,
     preferred_locales jsonb,
     tax_exempt text,
     metadata jsonb,
@@ -63,6 +66,7 @@ CREATE TABLE stripe_portal.price (
     interval_count integer,
     usage_type text,
     tiers_mode text,
+    tiers jsonb,
     transform_quantity jsonb,
     tax_behavior text,
     lookup_key text,
@@ -120,8 +124,48 @@ CREATE TABLE stripe_portal.subscription (
 CREATE INDEX subscription_customer_idx
     ON stripe_portal.subscription (customer, livemode, account);
 
+CREATE TABLE stripe_portal.payment_method (
+    id text NOT NULL,
+    livemode boolean NOT NULL,
+    account text NOT NULL DEFAULT '',
+    customer text,
+    attached boolean,
+    type text,
+    brand text,
+    last4 text,
+    exp_month integer,
+    exp_year integer,
+    country text,
+    funding text,
+    fingerprint text,
+    metadata jsonb,
+    created timestamptz,
+    deleted boolean NOT NULL DEFAULT false,
+    event text NOT NULL,
+    event_created timestamptz NOT NULL,
+    refetch boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (id, livemode, account)
+);
+
+CREATE INDEX payment_method_customer_idx
+    ON stripe_portal.payment_method (customer, livemode, account);
+
+-- Stripe tells the whole set at once, and the set has no id.
+CREATE TABLE stripe_portal.entitlement (
+    customer text NOT NULL,
+    livemode boolean NOT NULL,
+    account text NOT NULL DEFAULT '',
+    lookup_keys text[] NOT NULL,
+    event text NOT NULL,
+    event_created timestamptz NOT NULL,
+    refetch boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (customer, livemode, account)
+);
+
 SELECT pg_catalog.pg_extension_config_dump('stripe_portal.customer', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_portal.product', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_portal.price', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_portal.subscription', '');
 
+SELECT pg_catalog.pg_extension_config_dump('stripe_portal.payment_method', '');
+SELECT pg_catalog.pg_extension_config_dump('stripe_portal.entitlement', '');

@@ -5,15 +5,27 @@
 -- not decisive, one of them is chosen, the same for every order of arrival,
 -- and the row's refetch is set.
 
-CREATE OR REPLACE FUNCTION stripe_portal.event_is_final(event jsonb)
-RETURNS boolean
+CREATE OR REPLACE FUNCTION stripe_portal.event_stage(event jsonb)
+RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN event ->> 'type' LIKE '%.deleted'
-    OR (event #>> '{data,object,object}' = 'subscription'
-        AND stripe_portal.status_is_final(event #>> '{data,object,status}'));
+RETURN CASE
+    WHEN event #>> '{data,object,object}' = 'subscription' THEN
+        CASE WHEN stripe_portal.status_is_final(event #>> '{data,object,status}') THEN 2
+             WHEN event #>> '{data,object,status}' = 'incomplete' THEN 0 ELSE 1 END
+    WHEN event ->> 'type' LIKE '%.deleted' THEN 1000000
+    WHEN event #>> '{data,object,object}' = 'invoice' THEN
+        CASE event #>> '{data,object,status}'
+            WHEN 'draft' THEN 0 WHEN 'open' THEN 10000 WHEN 'uncollectible' THEN 20000 ELSE 30000 END
+        + least(coalesce(event #>> '{data,object,attempt_count}', '0')::numeric, 9999)::integer
+    WHEN event #>> '{data,object,object}' = 'payment_intent' THEN
+        CASE WHEN event #>> '{data,object,status}' IN ('succeeded', 'canceled') THEN 1 ELSE 0 END
+    WHEN event #>> '{data,object,object}' = 'dispute' THEN
+        CASE WHEN event ->> 'type' = 'charge.dispute.closed' THEN 1 ELSE 0 END
+    ELSE 0
+END;
 
-COMMENT ON FUNCTION stripe_portal.event_is_final(jsonb) IS
-'Whether the event leaves its object in a state that Stripe never lets it leave';
+COMMENT ON FUNCTION stripe_portal.event_stage(jsonb) IS
+'How far the object has come in its life, where that only goes on: of two events of one second the one with the higher stage is later';
 
 CREATE OR REPLACE FUNCTION stripe_portal.put_back(object jsonb, previous jsonb)
 RETURNS jsonb
@@ -56,37 +68,48 @@ AS $$
         UNION ALL
         SELECT stripe_portal.read_payload(known.payload)
         FROM stripe_portal.event AS known
-        WHERE known.object_id = event #>> '{data,object,id}'
+        WHERE known.object_id = stripe_portal.object_id(event #> '{data,object}')
           AND known.created = stripe_portal.read_time(event -> 'created')
           AND known.livemode = (event ->> 'livemode')::boolean
           AND known.account = coalesce(event ->> 'account', '')
           AND known.id <> event ->> 'id'
           AND known.status IN ('applied', 'failed')
           AND known.id <> ALL (unwritable)
-    ), candidate AS (
-        SELECT e, e ->> 'id' AS id, e ->> 'type' AS type,
-               jsonb_strip_nulls(e #> '{data,object}') AS after,
-               nullif(e #> '{data,previous_attributes}', '{}') AS previous
+    ), stage AS (
+        SELECT e, rank() OVER (ORDER BY stripe_portal.event_stage(e) DESC) AS rank
         FROM second
         WHERE e #>> '{data,object,object}' = event #>> '{data,object,object}'
           -- who says no more than that it is deleted has no say in what it was
           AND e #> '{data,object,deleted}' IS DISTINCT FROM 'true'
-          AND (stripe_portal.event_is_final(e)
-               OR NOT (SELECT bool_or(stripe_portal.event_is_final(any_of.e)) FROM second AS any_of))
+    ), candidate AS (
+        SELECT e, e ->> 'id' AS id, e ->> 'type' LIKE '%.created' AS creates,
+               jsonb_strip_nulls(e #> '{data,object}') AS after,
+               nullif(nullif(e #> '{data,previous_attributes}', '{}'), 'null') AS previous,
+               e ->> 'type' LIKE '%.deleted' AS deletes
+        FROM stage WHERE rank = 1
     ), step AS (
         -- Each event is a step from one state of the object to another.  On a
         -- walk, every state is left as often as it is entered, but for the
         -- last one, which is entered once more.
-        SELECT after AS state, 1 AS entered FROM candidate
-        WHERE previous IS NOT NULL OR type LIKE '%.created' OR type LIKE '%.deleted'
+        SELECT after AS state, 1 AS entered, creates FROM candidate
+        WHERE previous IS NOT NULL OR creates OR deletes
         UNION ALL
-        SELECT jsonb_strip_nulls(stripe_portal.put_back(after, previous)), -1 FROM candidate
+        SELECT jsonb_strip_nulls(stripe_portal.put_back(after, previous)), -1, false FROM candidate
         WHERE previous IS NOT NULL
+    ), walk AS (
+        SELECT state, entered, creates FROM step
+        UNION ALL
+        -- An event that does not say what it changed shows a state: entered
+        -- from somewhere, if no step leads there or from there.
+        SELECT DISTINCT after, 1, false FROM candidate
+        WHERE NOT (previous IS NOT NULL OR creates OR deletes) AND after NOT IN (SELECT state FROM step)
+    ), entered_more AS (
+        -- that of the creation is the first one, so not the last if there is
+        -- any other
+        SELECT state, bool_and(creates) AS is_the_first FROM walk GROUP BY state HAVING sum(entered) > 0
     ), last_state AS (
-        SELECT state FROM step GROUP BY state HAVING sum(entered) > 0
-        UNION
-        -- where nothing but one state is spoken of, that is it
-        SELECT (SELECT after FROM candidate LIMIT 1) WHERE (SELECT count(DISTINCT after) FROM candidate) = 1
+        SELECT state FROM entered_more
+        WHERE NOT is_the_first OR (SELECT bool_and(is_the_first) FROM entered_more)
     ), verdict AS (
         -- Several states are left when events of this second have yet to
         -- arrive; none, when the walk ended where it began.
@@ -95,7 +118,7 @@ AS $$
     SELECT candidate.e, verdict.certain
     FROM candidate, verdict
     WHERE NOT verdict.certain OR candidate.after = (SELECT state FROM last_state)
-    ORDER BY candidate.id DESC
+    ORDER BY candidate.creates, candidate.id DESC
     LIMIT 1
 $$;
 
@@ -110,11 +133,44 @@ RETURN jsonb_build_object(
     'account', coalesce(event ->> 'account', ''),
     'event', event -> 'id',
     'event_created', stripe_portal.read_time(event -> 'created'),
+    'previous', event #> '{data,previous_attributes}',
     'deleted', event ->> 'type' LIKE '%.deleted',
     'refetch', unclear);
 
 COMMENT ON FUNCTION stripe_portal.event_origin(jsonb, boolean) IS
-'What a row takes from the event itself, not from its object; unclear: whether the event was the last of its second';
+'What a row takes from the event itself, not from its object; unclear: whether it is a guess that the event was the last of its second';
+
+CREATE OR REPLACE FUNCTION stripe_portal.decide_second(event jsonb)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    verdict record;
+    unwritable text[] := '{}';
+BEGIN
+    -- The arriving event can also be what shows that a third one, known but
+    -- passed over before, was the last.
+    LOOP
+        verdict := stripe_portal.last_event_of_second(event, unwritable);
+        BEGIN
+            PERFORM stripe_portal.write_object(
+                verdict.last #> '{data,object}',
+                stripe_portal.event_origin(verdict.last, NOT verdict.certain OR unwritable <> '{}'), true);
+            RETURN;
+        EXCEPTION WHEN data_exception OR integrity_constraint_violation OR raise_exception THEN
+            IF verdict.last ->> 'id' = event ->> 'id' THEN
+                RAISE;
+            END IF;
+            -- that one has failed before: not the fault of this one
+            unwritable := unwritable || (verdict.last ->> 'id');
+        END;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.decide_second(jsonb) IS
+'Writes the last of all known events of this object and second; an event among them that can not be written is left out, and the row marked for a refetch';
 
 CREATE OR REPLACE FUNCTION stripe_portal.apply_event(event jsonb)
 RETURNS boolean
@@ -123,54 +179,27 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     object CONSTANT jsonb := event #> '{data,object}';
-    kind CONSTANT text := stripe_portal.state_table(object ->> 'object');
-    tie boolean;
-    verdict record;
-    unwritable text[] := '{}';
+    origin CONSTANT jsonb := stripe_portal.event_origin(event, false);
+    has_table CONSTANT boolean := stripe_portal.state_table(object ->> 'object') IS NOT NULL;
 BEGIN
-    IF kind IS NULL THEN
+    -- an upcoming invoice, which does not exist yet
+    IF object ->> 'object' = 'invoice' AND object ->> 'id' IS NULL THEN
         RETURN false;
     END IF;
-    IF object -> 'deleted' = 'true' THEN
-        PERFORM stripe_portal.write_tombstone(object, (event ->> 'livemode')::boolean, coalesce(event ->> 'account', ''),
-                                              stripe_portal.read_time(event -> 'created'));
-        RETURN true;
-    END IF;
-    IF stripe_portal.write_object(object, stripe_portal.event_origin(event, false), false) THEN
-        RETURN true;
-    END IF;
 
-    -- The row was not older, and the attempt has locked it.  Nothing to do,
-    -- unless another event of the same second wrote it.
-    EXECUTE format('SELECT known.event NOT IN ($1, '''') AND known.event_created = $2
-                    FROM stripe_portal.%I AS known
-                    WHERE known.id = $3 AND known.livemode = $4 AND known.account = $5', kind)
-        INTO tie
-        USING event ->> 'id', stripe_portal.read_time(event -> 'created'), object ->> 'id',
-              (event ->> 'livemode')::boolean, coalesce(event ->> 'account', '');
-
-    IF tie THEN
-        -- The arriving event can also be what shows that a third one, known
-        -- but passed over before, was the last.
-        LOOP
-            verdict := stripe_portal.last_event_of_second(event, unwritable);
-            BEGIN
-                PERFORM stripe_portal.write_object(
-                    verdict.last #> '{data,object}',
-                    stripe_portal.event_origin(verdict.last, NOT verdict.certain OR unwritable <> '{}'), true);
-                EXIT;
-            EXCEPTION WHEN data_exception OR integrity_constraint_violation OR raise_exception THEN
-                IF verdict.last ->> 'id' = event ->> 'id' THEN
-                    RAISE;
-                END IF;
-                -- that one has failed before: not the fault of this one
-                unwritable := unwritable || (verdict.last ->> 'id');
-            END;
-        END LOOP;
+    IF has_table AND object -> 'deleted' = 'true' THEN
+        PERFORM stripe_portal.write_tombstone(object, (origin ->> 'livemode')::boolean, origin ->> 'account',
+                                              (origin ->> 'event_created')::timestamptz);
+        RETURN true;
+    ELSIF has_table THEN
+        IF stripe_portal.write_object(object, origin, false) IS NULL THEN
+            PERFORM stripe_portal.decide_second(event);
+        END IF;
+        PERFORM stripe_portal.write_embedded(object, origin);
     END IF;
-    RETURN true;
+    RETURN stripe_portal.write_payment_facts(event ->> 'type', object, origin) OR has_table;
 END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.apply_event(jsonb) IS
-'Makes the state tables show what the event says, unless they show something newer. False if the event is about an object that no table holds. Applying an event again changes nothing';
+'Makes the state tables show what the event says, unless they show something newer. False if the event is about an object that no table holds, or about an upcoming invoice, which does not exist yet. Applying an event again changes nothing';

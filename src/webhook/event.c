@@ -254,12 +254,16 @@ replace_nul_escapes(char *json)
 
 /*
  * The object's id; NULL if it has none, or one that no id of Stripe's is like.
+ * What a customer is entitled to has none: it is the customer's.
  */
 static char *
 read_object_id(JsonbContainer *object)
 {
+	char	   *kind = sp_stripe_json_text(object, "object");
 	char	   *id = sp_stripe_json_text(object, "id");
 
+	if (id == NULL && kind != NULL && strcmp(kind, "entitlements.active_entitlement_summary") == 0)
+		id = sp_stripe_json_text(object, "customer");
 	return id != NULL && strlen(id) <= MAX_ID_LEN ? id : NULL;
 }
 
