@@ -12,7 +12,8 @@ from .periods import following
 from .subscriptions import TERMINAL, cancel_scheduled, end, period_ends, set_status
 from .world import Account
 
-WARNING = 3 * 86400
+# Seconds before the end of a trial at which it is announced, and for which a first payment may be outstanding.
+WARNING, UNFINISHED = 3 * 86400, 23 * 3600
 
 
 # Billing a period -------------------------------------------------------------------
@@ -40,7 +41,7 @@ def advance(account: Account, subscription: dict, invoice: dict, decline: dict |
 
 def collect(account: Account, invoice: dict, decline: dict | None = None) -> None:
     """A scheduled attempt with the card that Stripe would take."""
-    customer = account.objects['customer'][invoice['customer']]
+    customer = account.known('customer', invoice['customer'])
     attempt(account, invoice, card_for(account, subscription_of(account, invoice), customer), decline)
 
 
@@ -75,10 +76,34 @@ def end_trial(account: Account, subscription: dict) -> None:
 
 # The passing of time ------------------------------------------------------------------
 
-def open_invoices(account: Account, subscription: dict) -> list[dict]:
-    """Those with an attempt to come; only the latest invoices of a subscription can have one."""
+def open_invoice(account: Account, subscription: dict) -> dict | None:
+    """The latest invoice, which alone still decides something, if it is open."""
     latest = account.objects['invoice'].get(subscription['latest_invoice'])
-    return [latest] if latest and latest['next_payment_attempt'] is not None and latest['status'] == 'open' else []
+    return latest if latest and latest['status'] == 'open' else None
+
+
+def collection_due(account: Account, subscription: dict) -> int | None:
+    """When the open invoice is tried again, is overdue, or takes an unfinished subscription with it."""
+    invoice = open_invoice(account, subscription)
+    if invoice is None:
+        return None
+    if subscription['status'] == 'incomplete':
+        return invoice['created'] + UNFINISHED
+    if invoice['collection_method'] == 'send_invoice':
+        return invoice['due_date'] if subscription['status'] == 'active' else None
+    return invoice['next_payment_attempt']
+
+
+def chase(account: Account, subscription: dict) -> None:
+    """Do what collection_due waited for."""
+    invoice = open_invoice(account, subscription)
+    if subscription['status'] == 'incomplete':
+        void(account, invoice)
+        set_status(account, subscription, 'incomplete_expired', None)
+    elif invoice['collection_method'] == 'send_invoice':
+        set_status(account, subscription, 'past_due', None)
+    else:
+        collect(account, invoice)
 
 
 def warning_due(subscription: dict) -> int | None:
@@ -93,9 +118,8 @@ def next_due(account: Account, subscription: dict) -> int | None:
     """When the next thing happens to a subscription by itself."""
     if subscription['status'] in TERMINAL:
         return None
-    times = [subscription['cancel_at'], warning_due(subscription)]
+    times = [subscription['cancel_at'], warning_due(subscription), collection_due(account, subscription)]
     times += [account.objects['discount'][discount]['end'] for discount in subscription['discounts']]
-    times += [invoice['next_payment_attempt'] for invoice in open_invoices(account, subscription)]
     if subscription['pause_collection']:
         times.append(subscription['pause_collection'].get('resumes_at'))
     if subscription['status'] not in ('paused', 'incomplete'):
@@ -120,9 +144,9 @@ def catch_up(account: Account, subscription: dict) -> None:
     if cancel_scheduled(subscription) and min(filter(None, (subscription['cancel_at'], at_end))) <= now:
         end(account, subscription, subscription['cancellation_details']['reason'])
         return
-    for invoice in open_invoices(account, subscription):
-        if invoice['next_payment_attempt'] <= now:
-            collect(account, invoice)
+    chasing = collection_due(account, subscription)
+    if chasing is not None and chasing <= now:
+        chase(account, subscription)
     if subscription['status'] == 'trialing' and subscription['trial_end'] <= now:
         end_trial(account, subscription)
     elif subscription['status'] not in (*TERMINAL, 'paused', 'incomplete'):

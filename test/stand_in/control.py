@@ -76,8 +76,9 @@ def requests(account: Account, params: dict) -> dict:
     return {'object': 'stand_in.requests', 'data': account.world.requests}
 
 
-@route('GET', CONTROL + 'deliveries', {'api_version': 'version', 'limit': 'integer', 'lost': 'boolean', 'object': 'string', 'starting_after': 'string',
-                                       'type': 'string', **MOMENT})
+@route('GET', CONTROL + 'deliveries', {
+    'api_version': 'version', 'limit': 'integer', 'lost': 'boolean', 'object': 'string', 'starting_after': 'string',
+    'type': 'string', **MOMENT})
 def deliveries(account: Account, params: dict) -> dict:
     """Events as they would be delivered now, oldest first; `limit` keeps the newest.
 
@@ -97,6 +98,13 @@ def deliveries(account: Account, params: dict) -> dict:
         'signature': sign(payload(event), params.get('secret', SECRET), params.get('timestamp')),
         'attempts': event.get('.attempts', []),
     } for event in (events[-params['limit']:] if 'limit' in params else events)]}
+
+
+@route('POST', CONTROL + 'api_version', {'version*': 'version'})
+def set_api_version(account: Account, params: dict) -> dict:
+    """The account's default: new events have the shape of this version, in the list of events too."""
+    account.api_version = params['version']
+    return {'object': 'stand_in.api_version', 'version': params['version']}
 
 
 @route('POST', CONTROL + 'sign', {'payload*': 'string', **MOMENT})

@@ -23,7 +23,7 @@ def move_clock(account: Account, params: dict) -> dict:
     """Move the time of new objects, events and Date headers; signatures keep the real time.
 
     Discounts end and coupons expire by themselves.  With run=true everything else happens too that time brings
-    about at Stripe, each at its moment: renewals, attempts to collect, ends of trials, scheduled cancellations.
+    about in this account, each at its moment: renewals, attempts to collect, ends of trials, scheduled cancellations.
     """
     world = account.world
     moment = params.get('set', world.now()) + params.get('advance', 0)
@@ -56,6 +56,8 @@ def renew_subscription(account: Account, params: dict) -> dict:
 def bill_subscription(account: Account, params: dict) -> dict:
     """The first invoice, which subscriptions of the stand-in do not get by themselves."""
     subscription = account.get('subscription', params['subscription'], 'subscription')
+    if subscription['status'] in TERMINAL:
+        raise StripeError(f"A subscription that is {subscription['status']} is not billed.", param='subscription')
     with account.world.caused_by(None, None):
         return bill(account, subscription, 'subscription_create', subscription['items']['data'], params)
 

@@ -90,8 +90,12 @@ def detach_feature(account: Account, params: dict, product_id: str, attached_id:
 @route('GET', '/v1/entitlements/active_entitlements', P.ENTITLEMENT_LIST)
 def list_entitlements(account: Account, params: dict) -> dict:
     account.get('customer', params['customer'], 'customer')
+    return held(account, params['customer'], params)
+
+
+def held(account: Account, customer_id: str, params: dict) -> dict:
     return account.page(ENTITLEMENT_KIND, params, '/v1/entitlements/active_entitlements',
-                        lambda item: item['.customer'] == params['customer'])
+                        lambda item: item['.customer'] == customer_id)
 
 
 @route('GET', '/v1/entitlements/active_entitlements/{}', P.EXPAND)
@@ -130,8 +134,7 @@ def settle(account: Account, customer_id: str) -> None:
 
 def summary(account: Account, customer_id: str) -> dict:
     """What the event shows: it has no id, and only the first page of the entitlements."""
-    page = list_entitlements(account, {'customer': customer_id})
-    page['url'] = f"/v1/customers/{customer_id}/entitlements"
+    page = {**held(account, customer_id, {}), 'url': f'/v1/customers/{customer_id}/entitlements'}
     return {'object': SUMMARY_KIND, 'customer': customer_id, 'entitlements': page, 'livemode': account.livemode}
 
 

@@ -8,7 +8,8 @@ from . import parameters as P
 from .documents import merge, without
 from .errors import StripeError, missing
 from .routes import route
-from .world import Account
+from .versions import in_version
+from .world import API_VERSION, Account
 
 
 # Stripe's API reaches back this many seconds, by its own clock.
@@ -35,7 +36,13 @@ def list_events(account: Account, params: dict) -> dict:
     # Newest first; Stripe promises no order within a second, and ours is that of making.
     kept = [event for event in reversed(account.objects['event'].values()) if is_kept(account, event)]
     kept.sort(key=lambda event: -event['created'])
-    return account.page('event', params, '/v1/events', match, kept)
+    page = account.page('event', params, '/v1/events', match, kept)
+    return {**page, 'data': [in_own_version(account, event) for event in page['data']]}
+
+
+def in_own_version(account: Account, event: dict) -> dict:
+    """An event keeps for ever the shape of the version that it was made in."""
+    return event if event['api_version'] == API_VERSION else in_version(account, event, event['api_version'])
 
 
 @route('GET', '/v1/events/{}', P.EXPAND)
@@ -43,7 +50,7 @@ def retrieve_event(account: Account, params: dict, event_id: str) -> dict:
     event = account.get('event', event_id)
     if not is_kept(account, event):
         raise missing('event', event_id, 'id', status=404)
-    return event
+    return in_own_version(account, event)
 
 
 WEBHOOK_ENDPOINT = {'api_version': None, 'application': None, 'description': None, 'enabled_events': [],

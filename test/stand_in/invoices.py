@@ -14,6 +14,7 @@ INVOICE = {
     'account_country': 'US', 'account_name': 'Stand-in', 'account_tax_ids': None, 'amount_due': 0,
     'amount_overpaid': 0, 'amount_paid': 0, 'amount_remaining': 0, 'amount_shipping': 0, 'application': None,
     'attempt_count': 0, 'attempted': False, 'auto_advance': True,
+    'automatically_finalizes_at': None,
     'automatic_tax': {'disabled_reason': None, 'enabled': False, 'liability': None, 'provider': None, 'status': None},
     'billing_reason': None, 'collection_method': 'charge_automatically', 'currency': None, 'custom_fields': None,
     'customer': None, 'customer_account': None, 'customer_address': None, 'customer_email': None,
@@ -58,7 +59,7 @@ def invoice_line(account: Account, invoice: dict, subscription: dict, item: dict
 
 def draft_invoice(account: Account, subscription: dict, reason: str, items: list[dict]) -> dict:
     """A draft over the current period of some items; the subscription's latest invoice from now on."""
-    customer = account.objects['customer'][subscription['customer']]
+    customer = account.known('customer', subscription['customer'])
     invoice = account.add('invoice', account.world.new_id('in'), INVOICE)
     lines = [invoice_line(account, invoice, subscription, item) for item in items]
     coupons = [(discount, find_coupon(account, discount)) for discount in subscription['discounts']]
@@ -93,7 +94,7 @@ def find_coupon(account: Account, discount_id: str) -> dict:
 
 def finalize(account: Account, invoice: dict) -> None:
     """Open the invoice, with the payment intent that will pay it; discounts of one invoice are used up."""
-    customer = account.objects['customer'][invoice['customer']]
+    customer = account.known('customer', invoice['customer'])
     number = customer['next_invoice_sequence']
     customer['next_invoice_sequence'] += 1
     now = account.world.now()
@@ -119,12 +120,15 @@ def subscription_of(account: Account, invoice: dict) -> dict | None:
 def add_payment(account: Account, invoice: dict) -> None:
     """The payment intent of an invoice, and the object that links the two."""
     intent = account.add('payment_intent', account.world.new_id('pi'), {
-        'amount': invoice['amount_due'], 'amount_capturable': 0, 'amount_received': 0, 'canceled_at': None,
-        'cancellation_reason': None, 'capture_method': 'automatic', 'confirmation_method': 'automatic',
+        'amount': invoice['amount_due'], 'amount_capturable': 0, 'amount_received': 0, 'application': None,
+        'canceled_at': None, 'cancellation_reason': None, 'capture_method': 'automatic',
+        'client_secret': None, 'confirmation_method': 'automatic',
         'currency': invoice['currency'], 'customer': invoice['customer'], 'customer_account': None,
         'description': 'Subscription update', 'last_payment_error': None, 'latest_charge': None, 'metadata': {},
-        'next_action': None, 'payment_method': None, 'payment_method_types': ['card'],
-        'setup_future_usage': 'off_session', 'status': 'requires_payment_method', '.invoice': invoice['id']})
+        'next_action': None, 'on_behalf_of': None, 'payment_method': None, 'payment_method_types': ['card'],
+        'receipt_email': None, 'review': None, 'setup_future_usage': 'off_session', 'statement_descriptor': None,
+        'status': 'requires_payment_method', '.invoice': invoice['id']})
+    intent['client_secret'] = f"{intent['id']}_secret_stand_in"
     payment = account.add('invoice_payment', account.world.new_id('inpay'), {
         'amount_paid': None, 'amount_requested': invoice['amount_due'], 'currency': invoice['currency'],
         'invoice': invoice['id'], 'is_default': True,

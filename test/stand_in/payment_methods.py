@@ -71,7 +71,7 @@ def attach(account: Account, customer: dict, method_id: str) -> dict:
 
 def in_use(account: Account, subscription: dict) -> dict | None:
     """What a renewal is charged to: the first that is set of Stripe's order."""
-    customer = account.objects['customer'][subscription['customer']]
+    customer = account.known('customer', subscription['customer'])
     for method_id in (subscription['default_payment_method'],
                       customer['invoice_settings']['default_payment_method']):
         if method_id:

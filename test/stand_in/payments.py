@@ -30,13 +30,15 @@ def charge(account: Account, intent: dict, method: dict, described: dict | None)
                                                     'funding', 'last4')}
     made = account.add('charge', account.world.new_id('ch'), {
         'amount': intent['amount'], 'amount_captured': 0 if described else intent['amount'], 'amount_refunded': 0,
-        'balance_transaction': None, 'billing_details': method['billing_details'], 'captured': not described,
+        'application': None, 'balance_transaction': None, 'billing_details': method['billing_details'],
+        'captured': not described,
         'currency': intent['currency'], 'customer': intent['customer'], 'description': intent['description'],
         'disputed': False, 'failure_code': described and described['code'],
         'failure_message': described and described['message'], 'fraud_details': {}, 'metadata': {},
         'outcome': outcome_of(described), 'paid': not described, 'payment_intent': intent['id'],
         'payment_method': method['id'], 'payment_method_details': {'card': card, 'type': 'card'},
-        'receipt_url': None, 'refunded': False, 'status': 'failed' if described else 'succeeded',
+        'receipt_email': None, 'receipt_number': None, 'receipt_url': None, 'refunded': False, 'review': None,
+        'status': 'failed' if described else 'succeeded',
         '.invoice': intent['.invoice']})
     intent['latest_charge'] = made['id']
     if described:
@@ -120,7 +122,7 @@ def failed(account: Account, invoice: dict, scheduled: bool, automations: bool) 
     account.emit('invoice.payment_failed', invoice)
     with account.change(invoice, 'invoice.updated'):
         invoice['next_payment_attempt'] = following
-    customer = account.objects['customer'][invoice['customer']]
+    customer = account.known('customer', invoice['customer'])
     with account.change(customer, 'customer.updated'):
         customer['delinquent'] = True
     if not subscription or subscription['status'] in TERMINAL:

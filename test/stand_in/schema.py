@@ -6,8 +6,9 @@ A description is a dict from name to type.  The name may end in marks:
     ~   may be emptied (`name=` clears it)
     -   may be emptied when updating only
 A type is
-    'string', 'integer', 'number', 'decimal' (text that keeps every digit), 'boolean', 'timestamp', 'url', 'email', 'currency',
-    'version' (an API version), 'range' (a time, or a hash of gt, gte, lt, lte), 'metadata' (a hash of strings),
+    'string', 'integer', 'number', 'decimal' (text that keeps every digit), 'boolean',
+    'timestamp', 'url', 'email', 'currency', 'version' (of the API),
+    'range' (a time, or a hash of gt, gte, lt, lte), 'metadata' (a hash of strings),
     'TYPE or word or word' (the type, or one of the literal words),
     a tuple of words (an enumeration), a one-element list (a list of it), a dict (a hash).
 """

@@ -96,7 +96,8 @@ class Exchange(BaseHTTPRequestHandler):
         """The status line and headers; a length of -1 is the body's own, None states none."""
         self.entry['status'] = answer.status
         # Clients take it for Stripe's clock, which a test may have moved.
-        headers = {'Date': self.date_time_string(self.server.world.now()), 'Content-Type': 'application/json', **answer.headers}
+        headers = {'Date': self.date_time_string(self.server.world.now()), 'Content-Type': 'application/json',
+                   **answer.headers}
         if length is not None:
             headers['Content-Length'] = str(len(answer.body) if length < 0 else length)
         lines = [f'HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}',

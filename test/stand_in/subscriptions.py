@@ -305,6 +305,8 @@ def update_subscription(account: Account, params: dict, subscription_id: str) ->
         merge(subscription, without(params, *SPECIAL))
         for position, item in enumerate(params.get('items', [])):
             change_item(account, subscription, item, f'items[{position}]')
+        if not subscription['items']['data']:
+            raise StripeError('A subscription must have at least one item.', param='items')
         if 'trial_end' in params:
             change_trial(account, subscription, params['trial_end'])
         if params.get('billing_cycle_anchor', {}).get('type') == 'now':

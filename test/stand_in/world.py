@@ -83,6 +83,8 @@ class Account:
         self.objects: dict[str, dict[str, dict]] = defaultdict(dict)
         # What was deleted, as it last was: some answers still speak of it.
         self.deleted: dict[str, dict[str, dict]] = defaultdict(dict)
+        # The version whose shape new events have, unless an endpoint is pinned to another.
+        self.api_version = API_VERSION
 
     # Objects ------------------------------------------------------------------
 
@@ -141,7 +143,7 @@ class Account:
         if previous is not None:
             data['previous_attributes'] = previous
         event = self.add('event', self.world.new_id('evt'), {
-            'api_version': API_VERSION,
+            'api_version': self.api_version,
             'data': None,
             'pending_webhooks': 0,
             'request': dict(self.world.cause),

@@ -110,7 +110,8 @@ class Catalogue(Case):
         self.refused('belongs to another customer', '/v1/subscriptions', {
             'customer': 'cus_b', 'items': [{'price': 'price_basic'}], 'discounts': [{'promotion_code': one['id']}]})
         changed = self.post('/v1/subscriptions/sub_a', discounts=[{'promotion_code': one['id']}],
-                            expand=['discounts.promotion_code'])
+                            expand=['discounts.promotion_code', 'discounts.source.coupon.applies_to'])
+        self.assertEqual(changed['discounts'][0]['source']['coupon']['applies_to'], {'products': ['prod_a']})
         self.assertEqual(changed['discounts'][0]['promotion_code']['times_redeemed'], 1)
         self.assertIs(self.get(f"/v1/promotion_codes/{one['id']}")['active'], False)
         self.refused('is not active', '/v1/subscriptions/sub_a', {'discounts': [{'promotion_code': one['id']}]})

@@ -105,7 +105,6 @@ class Money(Case):
         self.assertEqual((error['type'], error['decline_code'], error['payment_intent']['object']),
                          ('card_error', 'generic_decline', 'payment_intent'))
         self.assertEqual(self.get('/v1/charges')['data'][0]['id'], error['charge'])
-        # A card of the customer's that does not belong to the invoice's cannot be used.
         self.refused('No such payment method', f'/v1/invoices/{invoice}/pay', {'payment_method': 'pm_x'})
 
     def test_closing_without_payment(self):
@@ -115,7 +114,8 @@ class Money(Case):
             invoice = self.renew(decline='do_not_honor')['id']
             self.assertEqual(self.post(f'/v1/invoices/{invoice}/{action}')['status'], status)
             self.assertEqual(self.told()[-1]['type'], event)
-        self.assertEqual(len(self.get('/v1/invoices', status='void', subscription='sub_a', customer='cus_a')['data']), 1)
+        found = self.get('/v1/invoices', status='void', subscription='sub_a', customer='cus_a')['data']
+        self.assertEqual(len(found), 1)
 
     def test_paid_out_of_band(self):
         self.subscribe()
@@ -204,3 +204,21 @@ class Time(Case):
         self.control('clock', advance=130 * DAY, run=True)
         self.assertEqual([invoice['total'] for invoice in reversed(self.get('/v1/invoices')['data'])],
                          [500, 500, 1000, 1000])
+
+    def test_a_first_payment_that_never_comes(self):
+        self.subscribe()
+        self.control('bill', subscription='sub_a', decline='do_not_honor')
+        self.assertEqual(self.get('/v1/subscriptions/sub_a')['status'], 'incomplete')
+        self.control('clock', advance=23 * 3600, run=True)
+        subscription = self.get('/v1/subscriptions/sub_a', expand=['latest_invoice'])
+        self.assertEqual((subscription['status'], subscription['latest_invoice']['status']),
+                         ('incomplete_expired', 'void'))
+
+    def test_an_invoice_that_is_sent_and_not_paid(self):
+        self.subscribe(collection_method='send_invoice', days_until_due=10)
+        invoice = self.control('renew', subscription='sub_a')
+        self.assertEqual((invoice['status'], invoice['next_payment_attempt']), ('open', None))
+        self.control('clock', advance=10 * DAY, run=True)
+        self.assertEqual(self.get('/v1/subscriptions/sub_a')['status'], 'past_due')
+        self.post(f"/v1/invoices/{invoice['id']}/pay", paid_out_of_band=True)
+        self.assertEqual(self.get('/v1/subscriptions/sub_a')['status'], 'active')

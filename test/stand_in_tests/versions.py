@@ -91,3 +91,15 @@ class Versions(Case):
         event = json.loads(received.get_nowait()[0])
         self.assertEqual(event['api_version'], DATED)
         self.assertIn('current_period_end', event['data']['object'])
+
+    def test_events_of_an_account_with_an_old_version(self):
+        self.control('api_version', version=DATED)
+        self.subscribe()
+        self.control('api_version', version=TODAY)
+        self.post('/v1/subscriptions/sub_a', description='x')
+        updated, created = self.get('/v1/events', type='customer.subscription.*')['data']
+        self.assertEqual((created['api_version'], updated['api_version']), (DATED, TODAY))
+        self.assertIn('current_period_end', created['data']['object'])
+        self.assertNotIn('current_period_end', updated['data']['object'])
+        self.assertEqual(json.loads(self.get(CONTROL + 'deliveries', type=created['type'])['data'][0]['payload']),
+                         created)
