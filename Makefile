@@ -30,7 +30,7 @@ REGRESS        = install \
                  signature webhook ledger state read \
                  mrr decline_code \
                  access \
-                 portal refresh return return_token flow \
+                 portal refresh return return_token configuration configuration_apply flow \
                  privileges readme
 REGRESS_OPTS   = --temp-instance=./tmp_check --encoding=UTF8 --no-locale --launcher=test/with_stripe
 ISOLATION      = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))

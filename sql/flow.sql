@@ -15,7 +15,7 @@ CREATE FUNCTION receive() RETURNS void LANGUAGE sql AS $$
 SELECT FROM stripe_api('POST', '/v1/products', '{"id": "prod_1", "name": "Pro"}');
 SELECT FROM unnest(ARRAY[2000, 3000]) AS amount,
     stripe_api('POST', '/v1/test_helpers/stand_in/prices', jsonb_build_object('id', 'price_' || amount, 'product', 'prod_1',
-        'currency', 'eur', 'unit_amount', amount, 'recurring', jsonb_build_object('interval', CASE amount WHEN 2000 THEN 'month' ELSE 'year' END)));
+        'currency', 'eur', 'unit_amount', amount, 'tax_behavior', 'exclusive', 'recurring', jsonb_build_object('interval', CASE amount WHEN 2000 THEN 'month' ELSE 'year' END)));
 SELECT FROM stripe_api('POST', '/v1/coupons', '{"id": "STAY20", "percent_off": 20, "duration": "repeating", "duration_in_months": 3}');
 SELECT FROM stripe_api('POST', '/v1/billing_portal/configurations/bpc_default', '{"features": {"subscription_update": {"enabled": true,
     "default_allowed_updates": ["price", "quantity"], "products": [{"product": "prod_1", "prices": ["price_2000", "price_3000"]}]}}}');
@@ -98,6 +98,70 @@ SELECT stripe_portal_session('cus_1', flow => 'subscription_cancel', options => 
 SELECT count(*) AS requests FROM requests();
 
 -- ---------------------------------------------------------------------------
+-- What the configuration does not offer, by what is known of it
+SET client_min_messages = error;
+SELECT stripe_portal_configure('strict', cancel_flows => false, plan_changes => true, options => '{
+    "features": {"payment_method_update": {"enabled": true}, "subscription_update": {"products": [{"product": "prod_1", "prices": ["price_2000"]}]}}}');
+RESET client_min_messages;
+SELECT stripe_portal_session('cus_1', options => '{"configuration": "strict"}');
+SELECT stripe_portal_session('cus_1', options => '{"configuration": "strikt"}');
+SELECT stripe_portal_session('cus_1', options => '{"configuration": {"name": "strict"}}');
+-- until it is applied, the declared default changes nothing
+SELECT FROM forget();
+SELECT url IS NOT NULL AS url FROM stripe_portal_open('cus_1', flow => 'subscription_cancel');
+SELECT * FROM requests();
+SELECT stripe_portal_configuration_apply('strict') AS strict \gset
+SELECT FROM forget();
+\set VERBOSITY default
+SELECT stripe_portal_session('cus_1', flow => 'subscription_cancel');
+SELECT stripe_portal_session('cus_1', flow => 'subscription_update_confirm',
+    options => '{"flow_data": {"subscription_update_confirm": {"items": [{"price": "price_3000"}]}}}');
+\set VERBOSITY terse
+SELECT stripe_portal_session('cus_1', flow => 'customer_update');
+SELECT stripe_portal_session('cus_1', flow => 'subscription_pause');
+SELECT stripe_portal_session('cus_1', flow => 'subscription_pause', options => jsonb_build_object('configuration', :'strict'));
+SELECT count(*) AS requests FROM requests();
+-- what it offers is opened, by default, by name and by id
+SELECT url IS NOT NULL AS url FROM stripe_portal_open('cus_1');
+SELECT url IS NOT NULL AS url FROM stripe_portal_open('cus_1', flow => 'payment_method_update', options => '{"configuration": "strict"}');
+SELECT url IS NOT NULL AS url FROM stripe_portal_open('cus_1', flow => 'subscription_update_confirm', options => jsonb_build_object('configuration', :'strict',
+    'flow_data', '{"subscription_update_confirm": {"items": [{"quantity": 2}]}}'::jsonb));
+SELECT params ->> 'configuration' = :'strict' AS strict, params #> '{flow_data,type}' AS flow FROM requests() AS params;
+-- the way back: an argument goes before the configuration, and that before the setting
+SELECT stripe_portal_configure('strict', cancel_flows => true, plan_changes => false, return_url => 'https://app.example.com/{customer}?back=strict');
+SELECT FROM forget();
+SELECT url IS NOT NULL AS url FROM stripe_portal_open('cus_1');
+SELECT url IS NOT NULL AS url FROM stripe_portal_open('cus_1', 'https://app.example.com/argument');
+SELECT url IS NOT NULL AS url FROM stripe_portal_open('cus_1', options => '{"configuration": "bpc_default"}');
+SELECT r #>> '{params,return_url}' AS return_url
+FROM jsonb_array_elements(stripe_api('GET', '/v1/test_helpers/stand_in/requests') -> 'data') AS r;
+SELECT return_url FROM stripe_portal.session WHERE return_url LIKE '%{customer}%';
+-- it may not lead where the setting forbids now
+SET stripe_portal.return_hosts = 'other.example.com';
+SET stripe_portal.return_url = '';
+SELECT stripe_portal_session('cus_1');
+RESET stripe_portal.return_hosts;
+SET stripe_portal.return_url = 'https://app.example.com/account';
+-- placeholders are ours to fill in, so Stripe gets no default return URL with one
+SELECT path, declared FROM stripe_portal_configuration_diff('strict');
+-- another one, such as that of the Dashboard, which offers more, or one that is not known here
+SELECT url IS NOT NULL AS url FROM stripe_portal_open('cus_1', flow => 'subscription_cancel', options => '{"configuration": "bpc_default"}');
+SELECT stripe_portal_session('cus_1', flow => 'subscription_cancel', options => '{"configuration": "bpc_unheard_of"}');
+-- what is done in the Dashboard counts as soon as its event is here
+SELECT FROM stripe_api('POST', '/v1/billing_portal/configurations/bpc_default', '{"features": {"subscription_cancel": {"enabled": false}}}');
+SELECT FROM stripe_api('POST', '/v1/billing_portal/configurations/' || :'strict', '{"active": false}');
+SELECT FROM receive();
+SELECT FROM forget();
+SELECT stripe_portal_session('cus_1', flow => 'subscription_cancel', options => '{"configuration": "bpc_default"}');
+SELECT stripe_portal_session('cus_1');
+SELECT count(*) AS requests FROM requests();
+UPDATE stripe_portal.configuration SET is_default = false;
+-- with no declared default, it is the Dashboard's
+SELECT stripe_portal_session('cus_1', flow => 'subscription_cancel');
+SELECT url IS NOT NULL AS url FROM stripe_portal_open('cus_1');
+SELECT * FROM requests();
+
+-- ---------------------------------------------------------------------------
 -- The other parameters of a session
 SELECT FROM forget();
 UPDATE stripe_portal.customer SET customer_account = 'acct_c1' WHERE id = 'cus_1';
@@ -125,4 +189,5 @@ SELECT stripe_portal_session('cus_1', options => '{"theme": {"colour": ["blue"]}
 SELECT * FROM requests();
 
 DROP FUNCTION requests, forget, receive;
-TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.product, stripe_portal.price, stripe_portal.subscription, stripe_portal.session;
+TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.product, stripe_portal.price, stripe_portal.subscription, stripe_portal.session,
+    stripe_portal.configuration, stripe_portal.billing_portal_configuration;

@@ -167,6 +167,7 @@ RETURN CASE
     WHEN kind IN ('customer', 'product', 'price', 'subscription', 'payment_method', 'coupon', 'promotion_code',
                   'discount', 'invoice', 'payment_intent', 'dispute') THEN kind
     WHEN kind = 'entitlements.active_entitlement_summary' THEN 'entitlement'
+    WHEN kind = 'billing_portal.configuration' THEN 'billing_portal_configuration'
 END;
 
 COMMENT ON FUNCTION stripe_portal.state_table(text) IS
@@ -201,6 +202,8 @@ BEGIN
         WHEN 'coupon' THEN RETURN stripe_portal.write_row(stripe_portal.coupon_row(object, origin), decided);
         WHEN 'promotion_code' THEN RETURN stripe_portal.write_row(stripe_portal.promotion_code_row(object, origin), decided);
         WHEN 'dispute' THEN RETURN stripe_portal.write_row(stripe_portal.dispute_row(object, origin), decided);
+        WHEN 'billing_portal_configuration' THEN
+            RETURN stripe_portal.write_row(stripe_portal.portal_configuration_row(object, origin), decided);
     END CASE;
 END
 $$;

@@ -36,6 +36,14 @@ CREATE OR REPLACE TRIGGER session_require_active
     FOR EACH ROW WHEN (NEW.refused IS NULL)
     EXECUTE FUNCTION stripe_portal.session_require_active();
 
+CREATE OR REPLACE FUNCTION stripe_portal.check_return_url(url text)
+RETURNS void
+LANGUAGE c STABLE STRICT
+AS 'MODULE_PATHNAME', 'stripe_check_return_url';
+
+COMMENT ON FUNCTION stripe_portal.check_return_url(text) IS
+'Raises error 22023 unless the URL is one that a session may lead back to';
+
 COMMENT ON TABLE stripe_portal.session IS 'Portal sessions, opened and refused; never their URLs';
 COMMENT ON COLUMN stripe_portal.session.flow IS 'portal for the whole portal, else Stripe''s flow type';
 COMMENT ON COLUMN stripe_portal.session.stripe_id IS 'Stripe''s id of the session (bps_…); NULL if it was refused';

@@ -109,14 +109,15 @@ COMMENT ON FUNCTION stripe_portal.flow_confirmation(stripe_portal.subscription, 
 'What a customer is to confirm, with the item''s id filled in; error 22023 if it is what the subscription has';
 
 CREATE OR REPLACE FUNCTION stripe_portal.session_parameters(
-    customer text, livemode boolean, account text, flow text, subscription text, options jsonb)
-RETURNS jsonb
+    customer text, livemode boolean, account text, flow text, subscription text, options jsonb,
+    OUT parameters jsonb, OUT return_url text)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     -- the account goes into a header
-    plain CONSTANT jsonb := options - 'account';
+    plain jsonb := options - 'account';
+    configuration record;
     data jsonb := coalesce(options -> 'flow_data', '{}');
     own jsonb := coalesce(data -> flow, '{}');
     chosen stripe_portal.subscription;
@@ -139,14 +140,21 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
 
+    configuration := stripe_portal.session_configuration(options -> 'configuration', livemode, account);
+    plain := plain || jsonb_strip_nulls(jsonb_build_object('configuration', configuration.id));
+    return_url := configuration.return_url;
+
     IF flow NOT LIKE 'subscription\_%' THEN
         IF subscription IS NOT NULL OR own <> '{}' THEN
             RAISE EXCEPTION 'flow "%" takes no %', flow,
                     CASE WHEN subscription IS NOT NULL THEN 'subscription' ELSE 'parameters of its own' END
                 USING ERRCODE = 'invalid_parameter_value';
         END IF;
-        RETURN plain || CASE flow WHEN 'portal' THEN '{}'
+        PERFORM stripe_portal.check_flow_configuration(
+            flow, own, NULL, configuration.id, configuration.name, livemode, account);
+        parameters := plain || CASE flow WHEN 'portal' THEN '{}'
                           ELSE jsonb_build_object('flow_data', data || jsonb_build_object('type', flow)) END;
+        RETURN;
     END IF;
 
     IF jsonb_typeof(own) <> 'object' THEN
@@ -163,10 +171,12 @@ BEGIN
     IF flow = 'subscription_update_confirm' THEN
         own := stripe_portal.flow_confirmation(chosen, own);
     END IF;
-    RETURN plain || jsonb_build_object('flow_data', data || jsonb_build_object('type', flow, flow, own));
+    PERFORM stripe_portal.check_flow_configuration(
+        flow, own, chosen, configuration.id, configuration.name, livemode, account);
+    parameters := plain || jsonb_build_object('flow_data', data || jsonb_build_object('type', flow, flow, own));
 END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.session_parameters(text, boolean, text, text, text, jsonb) IS
-'The parameters of Stripe''s session besides customer and return_url: the options, with the flow and what belongs to it; error 22023 for what Stripe would refuse or what contradicts the arguments';
+'The parameters of Stripe''s session besides customer and return_url: the options, with the configuration, the flow and what belongs to it; and the return URL that the configuration declares; error 22023 for what Stripe would refuse or what contradicts the arguments';
 

@@ -28,4 +28,3 @@ CREATE TABLE stripe_portal.session (
 CREATE INDEX session_customer_idx ON stripe_portal.session (customer, created);
 
 SELECT pg_catalog.pg_extension_config_dump('stripe_portal.session', '');
-

@@ -42,11 +42,13 @@
 PG_FUNCTION_INFO_V1(stripe_portal_session);
 PG_FUNCTION_INFO_V1(stripe_portal_open);
 PG_FUNCTION_INFO_V1(stripe_session_require_active);
+PG_FUNCTION_INFO_V1(stripe_check_return_url);
 
 static char *sp_return_url;
 static char *sp_return_hosts;
 static int	sp_return_token_lifetime;
 static bool sp_refresh_unknown;
+static bool sp_require_winback;
 
 /* What the caller asks for. */
 typedef struct Wish
@@ -54,7 +56,8 @@ typedef struct Wish
 	SpCustomer	customer;
 	char	   *flow;			/* SP_FLOW_PORTAL or Stripe's flow type */
 	char	   *subscription;	/* NULL: the only one, if the flow takes one */
-	char	   *return_url;		/* NULL leaves it to the configuration */
+	char	   *return_url;		/* NULL leaves it to Stripe's configuration */
+	bool		return_url_given;	/* by the caller, not by the setting */
 	bool		wants_token;	/* this or another way back asks for one */
 	Jsonb	   *options;
 	Jsonb	   *parameters;		/* for Stripe, made of all these */
@@ -93,7 +96,7 @@ static SpQuery keep_state = {
 };
 
 static SpQuery session_parameters = {
-	.sql = "SELECT stripe_portal.session_parameters($1, $2, $3, $4, $5, $6)",
+	.sql = "SELECT p.parameters, p.return_url FROM stripe_portal.session_parameters($1, $2, $3, $4, $5, $6) AS p",
 	.expected = SPI_OK_SELECT,
 	.types = {TEXTOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID}
 };
@@ -147,6 +150,15 @@ sp_portal_init(void)
 							24 * 60 * 60, 1, 366 * 24 * 60 * 60,
 							PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
+
+	/* read in SQL, by stripe_portal_configure */
+	DefineCustomBoolVariable("stripe_portal.require_winback",
+							 "Refuse a configuration without cancellation while no win-back rule is active.",
+							 "Otherwise it is a warning.",
+							 &sp_require_winback,
+							 false,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
 }
 
 /*
@@ -277,10 +289,12 @@ read_wish(FunctionCallInfo fcinfo, Wish *wish)
 	wish->options = PG_ARGISNULL(4) ? DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")))
 		: PG_GETARG_JSONB_P(4);
 
+	wish->return_url_given = wish->return_url != NULL;
 	if (wish->return_url == NULL && *sp_return_url != '\0')
 		wish->return_url = sp_return_url;
-	wish->wants_token = wish->return_url != NULL &&
+	if (wish->return_url != NULL)
 		sp_portal_check_return_url(wish->return_url, sp_return_hosts);
+	wish->wants_token = false;	/* unless found to be so below */
 
 	if (strcmp(wish->flow, SP_FLOW_ACCESS) == 0)
 		ereport(ERROR,
@@ -456,6 +470,7 @@ make_parameters(Wish *wish)
 	bool		isnull[6] = {false};
 	bool		null;
 	Jsonb	   *parameters;
+	char	   *configured;
 
 	set_text(&values[0], &isnull[0], wish->customer.id);
 	values[1] = BoolGetDatum(wish->customer.livemode);
@@ -468,6 +483,16 @@ make_parameters(Wish *wish)
 	parameters = DatumGetJsonbP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
 	wish->parameters = SPI_palloc(VARSIZE(parameters));
 	memcpy(wish->parameters, parameters, VARSIZE(parameters));
+
+	/* the configuration's goes before the setting's, and after the caller's */
+	configured = sp_query_text(2);
+	if (configured != NULL && !wish->return_url_given)
+	{
+		wish->return_url = SPI_palloc(strlen(configured) + 1);
+		strcpy(wish->return_url, configured);
+	}
+	if (wish->return_url != NULL && sp_portal_check_return_url(wish->return_url, sp_return_hosts))
+		wish->wants_token = true;
 }
 
 static pg_uuid_t *
@@ -655,6 +680,16 @@ stripe_session_require_active(PG_FUNCTION_ARGS)
 	customer.livemode = DatumGetBool(livemode);
 	sp_access_require(&customer, flow);
 	return PointerGetDatum(row);
+}
+
+/*
+ * check_return_url(url text) returns void
+ */
+Datum
+stripe_check_return_url(PG_FUNCTION_ARGS)
+{
+	sp_portal_check_return_url(text_to_cstring(PG_GETARG_TEXT_PP(0)), sp_return_hosts);
+	PG_RETURN_VOID();
 }
 
 static void

@@ -15,6 +15,7 @@
 
 PG_FUNCTION_INFO_V1(stripe_api);
 PG_FUNCTION_INFO_V1(stripe_form_encode);
+PG_FUNCTION_INFO_V1(stripe_key_livemode);
 
 static char *optional_text(FunctionCallInfo fcinfo, int argument);
 
@@ -54,6 +55,15 @@ stripe_form_encode(PG_FUNCTION_ARGS)
 	initStringInfo(&form);
 	sp_stripe_form_append_jsonb(&form, PG_GETARG_JSONB_P(0));
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(form.data, form.len));
+}
+
+/*
+ * key_livemode() RETURNS boolean
+ */
+Datum
+stripe_key_livemode(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(sp_stripe_livemode());
 }
 
 static char *

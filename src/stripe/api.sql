@@ -38,3 +38,11 @@ AS 'MODULE_PATHNAME', 'stripe_fetch';
 
 COMMENT ON FUNCTION stripe_portal.fetch(text[], jsonb[], text) IS
 'Sends GET requests to Stripe''s API, stripe_portal.in_flight of them at once and stripe_portal.rate_limit of them per second, and gives a row for each, in order of n, which counts from 1. params: of each path; an element or the whole may be NULL. status: Stripe''s; one that concerns this request only, such as 404, is a row with Stripe''s error object, one that would befall all (401, 429, 5xx, after the retries) is an error as in stripe_api. body: as Stripe wrote it. as_of: how new the answer is at least, in whole seconds of Stripe''s clock';
+
+CREATE OR REPLACE FUNCTION stripe_portal.key_livemode()
+RETURNS boolean
+LANGUAGE c STABLE
+AS 'MODULE_PATHNAME', 'stripe_key_livemode';
+
+COMMENT ON FUNCTION stripe_portal.key_livemode() IS
+'Whether the configured key is for live mode; true without a key';

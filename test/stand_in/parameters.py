@@ -243,7 +243,7 @@ CONFIGURATION = {
             'cancellation_reason': {
                 'enabled*': 'boolean',
                 'feedback_options~': ['string'],
-                'options': [FEEDBACK],
+                'options~': [FEEDBACK],
             },
             'enabled+': 'boolean',
             'mode': words('at_period_end immediately'),

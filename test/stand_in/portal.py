@@ -48,6 +48,8 @@ EVERYTHING_ON = {
     'subscription_update': {'enabled': True, 'default_allowed_updates': ['price', 'promotion_code', 'quantity']},
 }
 
+LONGEST_PAUSE = {'day': 3 * 365, 'week': 3 * 52, 'month': 3 * 12, 'year': 3}
+
 
 # Configurations -----------------------------------------------------------------
 
@@ -75,6 +77,13 @@ def configure(account: Account, configuration: dict, params: dict) -> None:
     for option in configuration['features']['subscription_pause']['duration'].get('interval_options') or []:
         option.setdefault('interval_count', 1)
     features = configuration['features']
+    if features['subscription_cancel']['proration_behavior'] == 'always_invoice':
+        raise StripeError('Invoicing at once is not available when a subscription is canceled in the portal.',
+                          param='features[subscription_cancel][proration_behavior]')
+    for option in features['subscription_pause']['duration'].get('interval_options') or []:
+        if not 1 <= option['interval_count'] <= LONGEST_PAUSE[option['interval']]:
+            raise StripeError('A pause lasts at most 3 years.',
+                              param='features[subscription_pause][duration][interval_options]')
     if features['subscription_update']['enabled'] and not features['payment_method_update']['enabled']:
         raise StripeError('Cannot enable subscription updates while payment method update is disabled.')
     page = configuration['login_page']

@@ -82,6 +82,14 @@ class Portal(Case):
         changed = self.post(path, features={'subscription_cancel': {'mode': 'immediately'}}, default_return_url='')
         self.assertEqual(changed['features']['subscription_cancel']['mode'], 'immediately')
         self.assertIsNone(changed['default_return_url'])
+        self.refused('Invoicing at once is not available', path,
+                     {'features': {'subscription_cancel': {'proration_behavior': 'always_invoice'}}})
+        self.refused('A pause lasts at most 3 years.', path, {'features': {'subscription_pause': {'duration': {
+            'type': 'interval_options', 'interval_options': [{'interval': 'month', 'interval_count': 37}]}}}})
+        reasons = {'enabled': True, 'options': '', 'feedback_options': ['bfo_1']}
+        changed = self.post(path, features={'subscription_cancel': {'cancellation_reason': reasons}})
+        self.assertEqual(changed['features']['subscription_cancel']['cancellation_reason'],
+                         {**reasons, 'options': []})
         self.post(path, active=False)
         self.assertEqual(len(self.get('/v1/billing_portal/configurations', active=True)['data']), 1)
 
