@@ -19,6 +19,7 @@ from .payment_methods import TEST_CARDS
 from .portal import default_configuration, save_default_configuration
 from .routes import CONTROL, route
 from .subscriptions import add_subscription, set_status
+from .thin import thin_payload
 from .visits import ACTIONS, visit
 from .webhooks import SECRET, sign
 from .world import Account, Fault
@@ -78,13 +79,16 @@ def requests(account: Account, params: dict) -> dict:
 
 @route('GET', CONTROL + 'deliveries', {
     'api_version': 'version', 'limit': 'integer', 'lost': 'boolean', 'object': 'string', 'starting_after': 'string',
-    'type': 'string', **MOMENT})
+    'thin': 'boolean', 'type': 'string', **MOMENT})
 def deliveries(account: Account, params: dict) -> dict:
     """Events as they would be delivered now, oldest first; `limit` keeps the newest.
 
-    Those whose delivery is lost are missing; lost=true gives only them.  api_version is the endpoint's.
+    Those whose delivery is lost are missing; lost=true gives only them.  api_version is the endpoint's; thin=true
+    gives the thin events that go with them.
     """
-    def payload(event: dict) -> str:
+    def payload(event: dict) -> str | None:
+        if params.get('thin'):
+            return thin_payload(event)
         return account.world.webhooks.payload(account, event, params.get('api_version'))
     events = list(account.objects['event'].values())
     if 'starting_after' in params:
@@ -92,12 +96,14 @@ def deliveries(account: Account, params: dict) -> dict:
     events = [event for event in events
               if event['.lost'] == params.get('lost', False) and params.get('type') in (None, event['type'])
               and params.get('object') in (None, event['data']['object'].get('id'))]
+    if 'limit' in params:
+        events = events[-params['limit']:]
+    chosen = [(event, text) for event in events if (text := payload(event)) is not None]
     return {'object': 'stand_in.deliveries', 'data': [{
         'id': event['id'], 'type': event['type'], 'object_id': event['data']['object'].get('id'),
-        'payload': payload(event),
-        'signature': sign(payload(event), params.get('secret', SECRET), params.get('timestamp')),
+        'payload': text, 'signature': sign(text, params.get('secret', SECRET), params.get('timestamp')),
         'attempts': event.get('.attempts', []),
-    } for event in (events[-params['limit']:] if 'limit' in params else events)]}
+    } for event, text in chosen]}
 
 
 @route('POST', CONTROL + 'api_version', {'version*': 'version'})

@@ -50,3 +50,12 @@ class Deliveries(Case):
         self.assertEqual(len(self.get('/v1/events', delivery_success=False)['data']), 1)
         self.assertEqual(self.get(CONTROL + 'deliveries')['data'][0]['attempts'],
                          [{'endpoint': 'we_0001', 'status': 500}])
+
+    def test_thin(self):
+        self.subscribe()
+        item = self.get(CONTROL + 'deliveries', thin=True)['data'][-1]
+        self.assertTrue(verify(item['payload'], item['signature'], 'whsec_stand_in_secret'))
+        event = json.loads(item['payload'])
+        self.assertEqual((event['object'], event['type'], event['snapshot_event']),
+                         ('v2.core.event', 'v1.customer.subscription.created', item['id']))
+        self.assertEqual(self.get(event['related_object']['url'])['id'], 'sub_a')
