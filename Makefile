@@ -29,7 +29,7 @@ REGRESS        = install \
                  api form fetch settings \
                  signature webhook ledger state read version \
                  mrr decline_code \
-                 access \
+                 access access_matrix \
                  portal refresh return return_token configuration configuration_apply flow \
                  privileges readme
 REGRESS_OPTS   = --temp-instance=./tmp_check --encoding=UTF8 --no-locale --launcher=test/with_stripe

@@ -130,7 +130,84 @@ SELECT stripe_is_active('cus_past_due') AS no_grace, stripe_is_active('cus_a_new
 SELECT count(*) FROM stripe_portal.access_rule WHERE flow = 'access' AND status = 'past_due';
 DELETE FROM stripe_portal.access_rule WHERE status = 'canceled';
 UPDATE stripe_portal.access_rule SET status = 'x' WHERE status = 'canceled';
+UPDATE stripe_portal.access_rule SET seeded = false WHERE status = 'canceled';
+INSERT INTO stripe_portal.access_rule (flow, status, allowed, seeded) VALUES ('access', 'canceled', false, false);
+DELETE FROM stripe_portal.access_rule WHERE flow = 'access' AND status = 'canceled';
 TRUNCATE stripe_portal.access_rule;
-UPDATE stripe_portal.access_rule SET allowed = false WHERE status = 'a_new_one';
+DELETE FROM stripe_portal.access_rule WHERE status = 'a_new_one';
+SELECT count(*) AS seeded, count(*) FILTER (WHERE NOT seeded) AS own FROM stripe_portal.access_rule;
 
+-- ---------------------------------------------------------------------------
+-- Conditions; sql/access_matrix.sql walks them all.
+-- Grace: past_due has paid until its current period began, others until it ends.
+UPDATE stripe_portal.subscription
+SET current_period_start = now() - interval '10 days', current_period_end = now() + interval '20 days' WHERE status IN ('active', 'past_due');
+UPDATE stripe_portal.access_rule SET allowed = true, grace = '14 days' WHERE flow = 'access' AND status IN ('active', 'past_due');
+SELECT stripe_is_active('cus_many') AS period_not_over, stripe_is_active('cus_past_due') AS within_grace;
+UPDATE stripe_portal.access_rule SET grace = '7 days' WHERE flow = 'access' AND status = 'past_due';
+SELECT stripe_is_active('cus_past_due') AS beyond_grace;
+-- the grace ends to the microsecond, by the clock of the statement, in any time zone
+BEGIN;
+UPDATE stripe_portal.access_rule SET grace = '1 day' WHERE flow = 'access' AND status = 'past_due';
+SET LOCAL TimeZone = 'Europe/Berlin';
+UPDATE stripe_portal.subscription SET current_period_start = '2026-03-28 12:00:00+00' WHERE id = 'sub_past_due';
+SELECT stripe_portal.grace_is_over(s, '1 day', '2026-03-29 11:59:59.999999+00') AS before,
+       stripe_portal.grace_is_over(s, '1 day', '2026-03-29 12:00:00+00') AS at,
+       stripe_portal.grace_is_over(s, '1 month', '2026-04-28 11:59:59.999999+00') AS month
+FROM stripe_portal.subscription AS s WHERE s.id = 'sub_past_due';
+ROLLBACK;
+-- a time that is not known is no grace; without a grace it does not matter
+UPDATE stripe_portal.subscription SET current_period_start = NULL WHERE id = 'sub_past_due';
+SELECT stripe_is_active('cus_past_due') AS unknown_time;
+UPDATE stripe_portal.subscription SET current_period_start = 'infinity' WHERE id = 'sub_past_due';
+SELECT stripe_is_active('cus_past_due') AS for_ever;
+UPDATE stripe_portal.subscription SET current_period_start = '-infinity' WHERE id = 'sub_past_due';
+SELECT stripe_is_active('cus_past_due') AS for_never;
+UPDATE stripe_portal.access_rule SET grace = '-1 day' WHERE flow = 'access' AND status = 'past_due';
+UPDATE stripe_portal.access_rule SET grace = '101 years' WHERE flow = 'access' AND status = 'past_due';
+
+-- Cancellation scheduled, by either field, and collection paused; one subscription that meets a row is enough.
+INSERT INTO stripe_portal.access_rule (flow, status, allowed, cancel_scheduled) VALUES ('leaving', 'active', true, true);
+SELECT stripe_is_active('cus_many', 'leaving') AS leaving;
+UPDATE stripe_portal.subscription SET cancel_at = now() + interval '1 day' WHERE id = 'sub_m2';
+SELECT stripe_is_active('cus_many', 'leaving') AS leaving;
+UPDATE stripe_portal.subscription SET cancel_at = NULL, cancel_at_period_end = true WHERE id = 'sub_m2';
+SELECT stripe_is_active('cus_many', 'leaving') AS leaving;
+UPDATE stripe_portal.access_rule SET cancel_scheduled = false, collection_paused = false WHERE flow = 'access' AND status = 'active';
+CREATE TABLE export (customer_id text);
+CREATE TRIGGER subscribers_only BEFORE INSERT OR UPDATE ON export
+    FOR EACH ROW EXECUTE FUNCTION stripe_require_active('customer_id');
+\set VERBOSITY default
+INSERT INTO export VALUES ('cus_many');
+INSERT INTO export VALUES ('cus_past_due');
+\set VERBOSITY terse
+INSERT INTO stripe_portal.subscription (id, livemode, customer, status, items, pause_collection, current_period_end, event, event_created)
+VALUES ('sub_m4', false, 'cus_many', 'active', '[]', '{"behavior": "void"}', 'infinity', 'evt_1', now());
+INSERT INTO export VALUES ('cus_many');
+SELECT subscription, status, problem FROM stripe_portal.access WHERE customer = 'cus_many' AND flow = 'access' ORDER BY 1;
+UPDATE stripe_portal.subscription SET pause_collection = NULL WHERE id = 'sub_m4';
+INSERT INTO export VALUES ('cus_many');
+DROP TABLE export;
+SELECT subscription, problem FROM stripe_portal.access WHERE customer = 'cus_deleted' AND flow = 'access';
+
+-- A product of its own: one that is not for everybody, under a name of ours.
+INSERT INTO stripe_portal.access_rule (flow, status, product, allowed) VALUES ('reports', 'active', 'prod_pro', true);
+SELECT stripe_is_active('cus_many', 'reports') AS without_pro;
+UPDATE stripe_portal.subscription SET items = '[{"id": "si_1", "product": "prod_basic"}, {"id": "si_2", "product": "prod_pro"}]' WHERE id = 'sub_m4';
+SELECT stripe_is_active('cus_many', 'reports') AS with_pro;
+-- a customer who has it on another account, or in another mode, has it there
+INSERT INTO stripe_portal.subscription (id, livemode, account, customer, status, items, event, event_created) VALUES
+    ('sub_p', true, 'acct_1', 'cus_many', 'active', '[{"id": "si_3", "product": "prod_pro"}]', 'evt_1', now());
+SELECT account, livemode, stripe_is_active('cus_many', 'reports', account, livemode) AS with_pro
+FROM unnest(ARRAY['', 'acct_1']) AS account, unnest(ARRAY[false, true]) AS livemode ORDER BY 1, 2;
+-- an INSERT sets what exists; rows that did not come with the extension can be deleted
+INSERT INTO stripe_portal.access_rule (flow, status, product, allowed, grace) VALUES ('reports', 'active', 'prod_pro', false, '1 day');
+SELECT * FROM stripe_portal.access_rule WHERE flow = 'reports';
+SELECT stripe_is_active('cus_many', 'reports') AS switched_off;
+DELETE FROM stripe_portal.access_rule WHERE flow = 'reports';
+SELECT stripe_is_active('cus_many', 'reports');
+
+UPDATE stripe_portal.access_rule
+SET allowed = status = 'active', grace = NULL, cancel_scheduled = NULL, collection_paused = NULL WHERE flow = 'access' AND status IN ('active', 'past_due');
+DELETE FROM stripe_portal.access_rule WHERE NOT seeded;
 TRUNCATE stripe_portal.subscription, stripe_portal.customer, stripe_portal.session;

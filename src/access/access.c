@@ -24,39 +24,43 @@ PG_FUNCTION_INFO_V1(stripe_is_active);
 PG_FUNCTION_INFO_V1(stripe_require_active);
 
 /*
- * Why a customer is refused, or NULL.  Any one subscription with an allowed
- * status is enough: a customer may hold several, and the canceled ones stay.
+ * Why a customer is refused, or NULL.  Any one subscription without a problem
+ * is enough: a customer may hold several, and the canceled ones stay.
  */
 static SpQuery refusal = {
 	.sql = "SELECT CASE"
-	" WHEN EXISTS (SELECT FROM stripe_portal.customer AS c"
-	"  WHERE c.id = $1 AND c.livemode = $2 AND c.account = $3 AND c.deleted)"
-	"  THEN 'customer_deleted'"
-	" WHEN EXISTS (SELECT FROM stripe_portal.subscription AS s"
-	"  JOIN stripe_portal.access_rule AS r ON r.flow = $4 AND r.status = s.status AND r.allowed"
-	"  WHERE s.customer = $1 AND s.livemode = $2 AND s.account = $3)"
+	" WHEN EXISTS (SELECT FROM stripe_portal.access AS a"
+	"  WHERE a.customer = $1 AND a.livemode = $2 AND a.account = $3 AND a.flow = $4"
+	"  AND a.problem IS NULL)"
 	"  THEN NULL"
+	" WHEN c.deleted"
+	"  THEN 'customer_deleted'"
 	" WHEN NOT EXISTS (SELECT FROM stripe_portal.access_rule AS r WHERE r.flow = $4)"
 	"  THEN 'flow_unknown'"
-	" WHEN EXISTS (SELECT FROM stripe_portal.subscription AS s"
+	" WHEN c.id IS NOT NULL"
+	" OR EXISTS (SELECT FROM stripe_portal.subscription AS s"
 	"  WHERE s.customer = $1 AND s.livemode = $2 AND s.account = $3)"
-	" OR EXISTS (SELECT FROM stripe_portal.customer AS c"
-	"  WHERE c.id = $1 AND c.livemode = $2 AND c.account = $3)"
 	"  THEN 'not_active'"
-	" ELSE 'customer_unknown' END",
+	" ELSE 'customer_unknown' END"
+	" FROM (SELECT) AS asked"
+	" LEFT JOIN stripe_portal.customer AS c ON c.id = $1 AND c.livemode = $2 AND c.account = $3",
 	.expected = SPI_OK_SELECT,
 	.read_only = true,
 	.types = {TEXTOID, BOOLOID, TEXTOID, TEXTOID}
 };
 
-/* What an error tells of a refused customer. */
-static SpQuery holdings = {
-	.sql = "SELECT string_agg(format('%s is %s', s.id, s.status), ', ' ORDER BY s.created, s.id)"
-	" FROM stripe_portal.subscription AS s"
+/* What an error tells of a refused customer's subscriptions. */
+static SpQuery problems = {
+	.sql = "SELECT string_agg(format('%s is %s', s.id, s.status)"
+	" || coalesce(' (refused by ' || p.problems || ')', ''), ', ' ORDER BY s.created, s.id)"
+	" FROM stripe_portal.subscription AS s,"
+	" LATERAL (SELECT string_agg(DISTINCT a.problem, ' and ') FROM stripe_portal.access AS a"
+	"  WHERE a.customer = $1 AND a.livemode = $2 AND a.account = $3 AND a.flow = $4"
+	"  AND a.subscription = s.id AND a.problem <> 'allowed') AS p (problems)"
 	" WHERE s.customer = $1 AND s.livemode = $2 AND s.account = $3",
 	.expected = SPI_OK_SELECT,
 	.read_only = true,
-	.types = {TEXTOID, BOOLOID, TEXTOID}
+	.types = {TEXTOID, BOOLOID, TEXTOID, TEXTOID}
 };
 
 static void customer_values(const SpCustomer *customer, Datum *values);
@@ -114,7 +118,7 @@ sp_access_require(const SpCustomer *customer, const char *flow)
 void
 sp_access_raise(const SpCustomer *customer, const char *flow, const char *reason)
 {
-	Datum		values[3];
+	Datum		values[4];
 	char	   *held;
 
 	if (customer->id == NULL)
@@ -134,7 +138,8 @@ sp_access_raise(const SpCustomer *customer, const char *flow, const char *reason
 				 errmsg("customer \"%s\" has been deleted", customer->id)));
 
 	customer_values(customer, values);
-	sp_query_run(&holdings, values, NULL, GetLatestSnapshot());
+	values[3] = CStringGetTextDatum(flow);
+	sp_query_run(&problems, values, NULL, GetLatestSnapshot());
 	held = sp_query_text(1);
 	ereport(ERROR,
 			(errcode(ERRCODE_SP_NOT_ACTIVE),

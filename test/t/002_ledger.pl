@@ -95,6 +95,10 @@ $node->safe_psql('postgres', q(
 	INSERT INTO stripe_portal.access_rule VALUES ('portal', 'a_new_status', true);
 	UPDATE stripe_portal.access_rule SET allowed = true WHERE flow = 'access' AND status = 'past_due';
 	UPDATE stripe_portal.access_rule SET allowed = false WHERE flow = 'portal' AND status = 'trialing';
+	UPDATE stripe_portal.access_rule SET grace = '7 days', cancel_scheduled = false, collection_paused = false, trial = true
+		WHERE flow = 'portal' AND status = 'past_due';
+	INSERT INTO stripe_portal.access_rule (flow, status, product, allowed) VALUES ('reports', 'active', 'prod_pro', true), ('reports', 'active', 'prod_gone', true);
+	DELETE FROM stripe_portal.access_rule WHERE product = 'prod_gone';
 	UPDATE stripe_portal.subscription SET status = 'active';
 	INSERT INTO stripe_portal.session (livemode, customer, stripe_id) VALUES (true, 'cus_1', 'bps_1');
 	INSERT INTO stripe_portal.session (livemode, customer, refused) VALUES (true, 'cus_2', 'customer_unknown');
