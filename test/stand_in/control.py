@@ -66,7 +66,7 @@ def drop_deliveries(account: Account, params: dict) -> dict:
 
 @route('POST', CONTROL + 'reset', {'state': 'boolean'})
 def reset(account: Account, params: dict) -> dict:
-    """Forget faults and requests, and with state=true all objects."""
+    """Forget requests, faults, limits and losses; with state=true also all objects, the clock and dunning."""
     account.world.reset(params.get('state', False))
     return {'object': 'stand_in.reset'}
 
