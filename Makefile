@@ -27,10 +27,11 @@ SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto)
 # starts a server of its own.
 REGRESS        = install \
                  api form fetch settings \
-                 signature webhook ledger state read version \
+                 signature webhook ledger state read \
                  mrr decline_code \
                  access access_matrix \
                  portal refresh return return_token configuration configuration_apply flow \
+                 sync drift tick \
                  privileges readme
 REGRESS_OPTS   = --temp-instance=./tmp_check --encoding=UTF8 --no-locale --launcher=test/with_stripe
 ISOLATION      = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))

@@ -17,12 +17,14 @@ WHERE c.relnamespace = 'stripe_portal'::regnamespace AND c.relkind IN ('r', 'v',
 SELECT has_schema_privilege('regress_stranger', 'stripe_portal', 'USAGE, CREATE') AS open_schema;
 
 -- Whatever runs with the owner's rights has its search path pinned; and so
--- has everything that is not a single expression with all names resolved.
+-- has everything that is not a single expression with all names resolved, but
+-- for procedures: with a setting they could not commit, and they run as the caller.
 SELECT p.oid::regprocedure AS unpinned
 FROM pg_proc AS p JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'stripe_portal'
 JOIN pg_language AS l ON l.oid = p.prolang
 WHERE (p.prosecdef OR l.lanname = 'plpgsql' OR (l.lanname = 'sql' AND p.prosqlbody IS NULL))
+  AND NOT (p.prokind = 'p' AND NOT p.prosecdef)
   AND NOT 'search_path=pg_catalog, pg_temp' = ANY (coalesce(p.proconfig, '{}'));
 SELECT p.oid::regprocedure AS runs_as_owner
 FROM pg_proc AS p JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'

@@ -108,6 +108,7 @@ sp_billing_read_customer(const char *customer, const char *account, bool livemod
 	initStringInfo(&filter);
 	sp_stripe_form_append(&filter, "customer", customer);
 	sp_stripe_form_append(&filter, "status", "all");
+	sp_stripe_form_append(&filter, "expand[0]", "data.discounts");
 	subscriptions = read_list("/v1/subscriptions", filter.data, account);
 	foreach(cell, subscriptions)
 		complete_items(lfirst(cell), account);

@@ -44,6 +44,14 @@ COMMENT ON FUNCTION @extschema@.stripe_receive_webhook(text, text, timestamptz) 
 COMMENT ON FUNCTION @extschema@.stripe_receive_webhook(bytea, text, timestamptz) IS
 'The same for a body that is kept as bytes';
 
+CREATE OR REPLACE FUNCTION stripe_portal.receive_event(payload json)
+RETURNS text
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'stripe_receive_event';
+
+COMMENT ON FUNCTION stripe_portal.receive_event(json) IS
+'Stores and applies an event that was read from Stripe''s API, which needs no signature: whoever may call this can claim anything of Stripe''s to have happened. Gives the outcome as stripe_receive_webhook does';
+
 CREATE OR REPLACE FUNCTION @extschema@.stripe_webhook(json)
 RETURNS json
 LANGUAGE plpgsql SECURITY DEFINER

@@ -39,6 +39,7 @@
 
 PG_FUNCTION_INFO_V1(stripe_receive_webhook_text);
 PG_FUNCTION_INFO_V1(stripe_receive_webhook_bytea);
+PG_FUNCTION_INFO_V1(stripe_receive_event);
 PG_FUNCTION_INFO_V1(stripe_replay);
 PG_FUNCTION_INFO_V1(stripe_settle_thin);
 
@@ -105,6 +106,7 @@ static SpQuery update_event = {
 	.types = {SP_EVENT_KEY_TYPES, TEXTOID, TEXTOID}
 };
 
+static void receive(Delivery *delivery);
 static Datum receive_call(const char *payload, size_t payload_len, FunctionCallInfo fcinfo);
 static void find_stored(Delivery *delivery, FunctionCallInfo fcinfo);
 static Datum stored_answer(const Delivery *delivery, FunctionCallInfo fcinfo);
@@ -168,25 +170,55 @@ receive_call(const char *payload, size_t payload_len, FunctionCallInfo fcinfo)
 	if (signature != SP_SIGNATURE_GOOD)
 		sp_webhook_refuse(signature);
 
-	/* From here on, nothing about the event may raise. */
 	delivery.payload = payload;
 	delivery.payload_len = payload_len;
-	delivery.event = sp_webhook_read_event(payload, payload_len);
-
-	SPI_connect();
-	sp_webhook_event_key(delivery.event, values, isnull);
-	if (sp_query_run(&find_event, values, isnull, InvalidSnapshot) > 0)
-		delivery.outcome = "duplicate";
-	else
-		process(&delivery);
-
-	SPI_finish();
+	receive(&delivery);
 
 	values[0] = text_or_null(delivery.event->id, &isnull[0]);
 	values[1] = text_or_null(delivery.event->type, &isnull[1]);
 	values[2] = text_or_null(delivery.outcome, &isnull[2]);
 	values[3] = text_or_null(delivery.error, &isnull[3]);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, isnull));
+}
+
+/*
+ * stripe_portal.receive_event(payload json) returns text
+ *
+ * What was read from Stripe's API was not signed, and need not be: it came
+ * from where the key was sent.
+ */
+Datum
+stripe_receive_event(PG_FUNCTION_ARGS)
+{
+	Delivery	delivery = {0};
+
+	PreventCommandIfReadOnly("receive_event()");
+	delivery.context = CurrentMemoryContext;
+	delivery.received_at = GetCurrentTimestamp();
+	delivery.payload = sp_webhook_signed_bytes(PG_GETARG_TEXT_PP(0), &delivery.payload_len);
+	receive(&delivery);
+	PG_RETURN_TEXT_P(cstring_to_text(delivery.outcome));
+}
+
+/*
+ * An event that is known to be Stripe's.  From here on, nothing about it may
+ * raise.
+ */
+static void
+receive(Delivery *delivery)
+{
+	Datum		values[SP_EVENT_KEY_LEN];
+	bool		isnull[SP_EVENT_KEY_LEN];
+
+	delivery->event = sp_webhook_read_event(delivery->payload, delivery->payload_len);
+
+	SPI_connect();
+	sp_webhook_event_key(delivery->event, values, isnull);
+	if (sp_query_run(&find_event, values, isnull, InvalidSnapshot) > 0)
+		delivery->outcome = "duplicate";
+	else
+		process(delivery);
+	SPI_finish();
 }
 
 /*

@@ -21,6 +21,9 @@ from .limiter import RateLimiter
 
 API_VERSION = '2026-10-28.endive'
 
+# Shown when they are expanded, of objects that have them.
+SHOWN_IF_ANY = {('coupon', 'applies_to'), ('price', 'currency_options'), ('price', 'tiers')}
+
 # Property name -> kind of object whose id it holds, for expand[].
 EXPANDABLE = {
     'charge': 'charge',
@@ -216,6 +219,8 @@ class Account:
             node[name] = node.pop('+' + name)
         elif (node.get('object'), name) in EXPANDED_LISTS:
             node[name] = clone(EXPANDED_LISTS[node['object'], name](self, node))
+        elif (node.get('object'), name) in SHOWN_IF_ANY:
+            return
         elif name not in node:
             raise refusal
 

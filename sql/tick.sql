@@ -1,0 +1,120 @@
+-- Periodic work: each part on its own.  Catching up with many lost deliveries,
+-- and pg_cron, are in test/t/.
+\set VERBOSITY terse
+
+CREATE FUNCTION stand_in(method text, what text, params jsonb DEFAULT NULL) RETURNS jsonb
+LANGUAGE sql AS $$ SELECT stripe_api(method, '/v1/test_helpers/stand_in/' || what, params) $$;
+CREATE FUNCTION forget() RETURNS void LANGUAGE sql AS $$
+    TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.product, stripe_portal.price, stripe_portal.subscription,
+        stripe_portal.sync_cursor, stripe_portal.event_cursor, stripe_portal.tick_run $$;
+CREATE VIEW seen AS
+SELECT r ->> 'path' AS path, r ->> 'query' AS query FROM jsonb_array_elements(stand_in('GET', 'requests') -> 'data') AS r;
+CREATE VIEW status AS SELECT part, state, error, last_success IS NOT NULL AS ever FROM stripe_portal.tick_status;
+SET stripe_portal.rate_limit = 1000;
+SELECT FROM stand_in('POST', 'reset', '{"state": true}');
+SELECT FROM forget();
+
+SELECT * FROM status;
+
+-- Events that were never delivered: the first time all that Stripe has.
+SELECT FROM stand_in('POST', 'customers', '{"id": "cus_1", "email": "old@example.com"}');
+SELECT FROM stripe_api('POST', '/v1/customers/cus_1', '{"email": "new@example.com"}');
+CALL stripe_portal_tick();
+SELECT * FROM status;
+SELECT id, email, event <> '' AS from_event FROM stripe_portal.customer;
+SELECT type, status FROM stripe_portal.event ORDER BY created, id;
+-- the payload is as Stripe wrote it
+SELECT count(*) FROM stripe_portal.event WHERE payload::text LIKE E'{\n%"object": "event"%';
+
+-- Then from a little before the last one on; what is there already stays as it is.
+SELECT FROM stand_in('POST', 'reset');
+SELECT FROM stand_in('POST', 'customers', '{"id": "cus_2"}');
+CALL stripe_catch_up();
+SELECT count(*) FROM stripe_portal.event;
+SELECT path, query ~ 'created\[gte\]=\d+' AS since FROM seen WHERE query !~ 'limit=1$';
+SELECT c.event = (SELECT stripe_api('GET', '/v1/events') #>> '{data,0,id}') AS newest, c.created IS NOT NULL AS created, c.next_created
+FROM stripe_portal.event_cursor AS c;
+
+-- An event that turns up later in the second of the last one is not skipped.
+DELETE FROM stripe_portal.event WHERE object_id = 'cus_2';
+DELETE FROM stripe_portal.customer WHERE id = 'cus_2';
+UPDATE stripe_portal.event_cursor SET event = 'evt_other';
+CALL stripe_catch_up();
+SELECT count(*) FROM stripe_portal.customer WHERE id = 'cus_2';
+
+-- After a pause that is longer than Stripe keeps events, all objects are listed.
+SELECT FROM stripe_api('POST', '/v1/customers/cus_2', '{"email": "late@example.com"}');
+SELECT FROM stripe_api('DELETE', '/v1/customers/cus_1');
+SELECT FROM stand_in('POST', 'clock', jsonb_build_object('advance', 40 * 86400));
+CALL stripe_portal_tick();
+SELECT id, email, deleted, refetch FROM stripe_portal.customer ORDER BY id;
+SELECT bool_and(caught_up IS NOT NULL AND NOT relist AND next_created IS NULL) AS done FROM stripe_portal.event_cursor;
+
+-- What could not be told apart is read again.
+UPDATE stripe_portal.customer SET email = 'unsure@example.com', refetch = true WHERE id = 'cus_2';
+SELECT FROM stand_in('POST', 'clock', '{"advance": 60}');
+CALL stripe_portal_tick();
+SELECT email, refetch FROM stripe_portal.customer WHERE id = 'cus_2';
+
+-- A thin event is resolved by reading its object, from nowhere but a plain path.
+SELECT FROM stripe_api('POST', '/v1/customers/cus_2', '{"email": "thin@example.com"}');
+SELECT FROM stand_in('POST', 'clock', '{"advance": 60}');
+CREATE FUNCTION thin(id text, url text) RETURNS text LANGUAGE sql AS $$
+    SELECT outcome FROM (SELECT format('{"id": "%s", "object": "v2.core.event", "type": "v1.customer.updated", "livemode": false,
+        "created": "2026-11-10T12:00:00.000Z", "related_object": {"id": "cus_2", "type": "customer", "url": "%s"}}', id, url)) AS p (payload),
+    stripe_receive_webhook(payload, stripe_sign_webhook(payload, 'whsec_stand_in_secret')) $$;
+SELECT thin('evt_thin1', '/v1/customers/cus_2');
+SELECT outcome, error FROM stripe_resolve_thin('evt_thin1');
+SELECT email FROM stripe_portal.customer WHERE id = 'cus_2';
+SELECT status FROM stripe_portal.event WHERE id = 'evt_thin1';
+SELECT * FROM stripe_resolve_thin('evt_thin1');
+SELECT thin('evt_thin2', '//evil.example/v1/customers/cus_2'), thin('evt_thin3', '/v1/customers/cus_nobody'), thin('evt_thin4', '/v1/customers/cus_2');
+SELECT FROM stand_in('POST', 'reset');
+CALL stripe_portal_tick();
+SELECT id, status, error FROM stripe_portal.event WHERE id LIKE 'evt_thin%' ORDER BY id;
+SELECT path FROM seen WHERE path NOT LIKE '/v1/events%' ORDER BY path;
+
+-- A part that fails does not stop the others, and is told of.
+SELECT FROM stand_in('POST', 'fault', '{"kind": "should_not_retry", "path": "/v1/events", "times": 1}');
+UPDATE stripe_portal.customer SET email = 'unsure@example.com', refetch = true WHERE id = 'cus_2';
+SELECT FROM stand_in('POST', 'clock', '{"advance": 60}');
+CALL stripe_portal_tick();
+SELECT * FROM status;
+SELECT email FROM stripe_portal.customer WHERE id = 'cus_2';
+CALL stripe_portal_tick();
+SELECT * FROM status;
+
+-- The cursor does not pass an event that was kept out of the ledger.
+SELECT created AS before FROM stripe_portal.event_cursor \gset
+SELECT FROM stand_in('POST', 'customers', '{"id": "cus_3"}');
+CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$;
+CREATE TRIGGER keep_out BEFORE INSERT ON stripe_portal.event FOR EACH ROW EXECUTE FUNCTION keep_out();
+CALL stripe_catch_up();
+DROP FUNCTION keep_out CASCADE;
+SELECT created = :'before' AS stays FROM stripe_portal.event_cursor;
+CALL stripe_catch_up();
+SELECT created > :'before' AS moved_on FROM stripe_portal.event_cursor;
+SELECT count(*) FROM stripe_portal.customer WHERE id = 'cus_3';
+
+-- Dead letters are tried again when their time has come.
+CREATE FUNCTION fragile(e stripe_portal.event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+INSERT INTO stripe_portal.event_handler VALUES ('customer.updated', 'public.fragile');
+SELECT FROM stripe_api('POST', '/v1/customers/cus_3', '{"name": "Ada"}');
+CALL stripe_catch_up();
+SELECT type, status, error FROM stripe_portal.event WHERE status = 'failed' AND type = 'customer.updated';
+DELETE FROM stripe_portal.event_handler;
+DROP FUNCTION fragile;
+UPDATE stripe_portal.event SET last_attempt_at = now() - interval '1 day' WHERE status = 'failed' AND type = 'customer.updated';
+CALL stripe_portal_tick();
+SELECT count(*) FROM stripe_portal.event WHERE status = 'failed' AND type = 'customer.updated';
+
+-- It commits, so it stands alone.
+BEGIN;
+CALL stripe_portal_tick();
+ROLLBACK;
+
+RESET stripe_portal.rate_limit;
+SELECT FROM stand_in('POST', 'reset', '{"state": true}');
+SELECT FROM forget();
+DROP VIEW seen, status;
+DROP FUNCTION thin, forget, stand_in;

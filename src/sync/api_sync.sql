@@ -1,0 +1,451 @@
+-- sync: reading all objects of a kind, page by page.
+--
+-- A list is read the newest first, and can not be entered in the middle, but it
+-- can be cut by the time of creation.  As long as there is room for another
+-- request in flight, the longest slice that is left is cut in half: this finds
+-- the places where much lies without knowing them.
+--
+-- Procedures that commit can not have a search_path of their own; that is why
+-- all they do is done in functions.
+
+CREATE OR REPLACE FUNCTION stripe_portal.sync_plan(
+    objects text[], created_from timestamptz, created_to timestamptz, account text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    mode CONSTANT boolean := stripe_portal.key_livemode();
+    kind record;
+BEGIN
+    IF current_setting('transaction_read_only')::boolean THEN
+        RAISE EXCEPTION 'cannot execute stripe_sync() in a read-only transaction'
+            USING ERRCODE = 'read_only_sql_transaction';
+    END IF;
+
+    -- Two that plan at once would each begin anew.
+    PERFORM pg_advisory_xact_lock(hashtextextended('stripe_portal.sync_plan', 0));
+    FOR kind IN
+        SELECT k.object, k.lists FROM stripe_portal.sync_kind AS k WHERE k.object = ANY (objects)
+        UNION ALL
+        SELECT 'event', ARRAY['{}'::jsonb] WHERE 'event' = ANY (objects)
+    LOOP
+        CONTINUE WHEN EXISTS (
+            SELECT FROM stripe_portal.sync_cursor AS c
+            WHERE c.object = kind.object AND c.livemode = mode AND c.account = account AND c.finished IS NULL
+              AND c.range_from IS NOT DISTINCT FROM created_from AND c.range_to IS NOT DISTINCT FROM created_to);
+        DELETE FROM stripe_portal.sync_cursor AS c
+        WHERE c.object = kind.object AND c.livemode = mode AND c.account = account;
+        INSERT INTO stripe_portal.sync_cursor
+            (object, livemode, account, slice, params, range_from, range_to, created_from, created_to, started)
+        SELECT kind.object, mode, account, n::text, params, created_from, created_to, created_from, created_to, clock_timestamp()
+        FROM unnest(kind.lists) WITH ORDINALITY AS list (params, n);
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.sync_plan(text[], timestamptz, timestamptz, text) IS
+'Prepares reading objects of these kinds, or events, created in [created_from, created_to). A run with the same range that is not finished is gone on with';
+
+CREATE OR REPLACE FUNCTION stripe_portal.sync_claim(objects text[], account text)
+RETURNS stripe_portal.sync_cursor[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    mode CONSTANT boolean := stripe_portal.key_livemode();
+    width CONSTANT integer := current_setting('stripe_portal.in_flight')::integer;
+    -- before Stripe had customers
+    beginning CONSTANT timestamptz := '2010-01-01 00:00:00+00';
+    claimed stripe_portal.sync_cursor[];
+    whole stripe_portal.sync_cursor;
+    older stripe_portal.sync_cursor;
+    longest integer;
+    longest_span interval;
+    span interval;
+BEGIN
+    claimed := ARRAY(
+        SELECT c FROM stripe_portal.sync_cursor AS c
+        WHERE c.object = ANY (objects) AND c.livemode = mode AND c.account = account AND c.finished IS NULL
+        ORDER BY c.pages, c.object, c.slice
+        LIMIT width
+        FOR UPDATE SKIP LOCKED);
+
+    WHILE cardinality(claimed) BETWEEN 1 AND width - 1 LOOP
+        longest := NULL;
+        longest_span := interval '1 day';
+        FOR i IN 1 .. cardinality(claimed) LOOP
+            -- of a list that was not begun, nobody knows whether it has two pages
+            CONTINUE WHEN claimed[i].last_created IS NULL;
+            span := claimed[i].last_created - coalesce(claimed[i].created_from, beginning);
+            IF span > longest_span THEN
+                longest := i;
+                longest_span := span;
+            END IF;
+        END LOOP;
+        EXIT WHEN longest IS NULL;
+
+        whole := claimed[longest];
+        older := whole;
+        older.created_to := date_trunc('second', whole.last_created - longest_span / 2);
+        older.slice := format('%s/%s', whole.slice, extract(epoch FROM older.created_to)::bigint);
+        older.last_id := NULL;
+        older.last_created := NULL;
+        older.pages := 0;
+        older.rows := 0;
+        older.failed := 0;
+        older.failure := NULL;
+        older.as_of := NULL;
+        whole.created_from := older.created_to;
+        INSERT INTO stripe_portal.sync_cursor VALUES (older.*);
+        UPDATE stripe_portal.sync_cursor AS c SET created_from = whole.created_from
+        WHERE (c.object, c.livemode, c.account, c.slice) = (whole.object, whole.livemode, whole.account, whole.slice);
+        claimed[longest] := whole;
+        claimed := claimed || older;
+    END LOOP;
+    RETURN claimed;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.sync_claim(text[], text) IS
+'Slices to read the next page of, stripe_portal.in_flight at most, locked until the end of the transaction; others skip them. While there are fewer, the longest is cut in half';
+
+CREATE OR REPLACE FUNCTION stripe_portal.list_params(
+    params jsonb, created_from timestamptz, created_to timestamptz, starting_after text)
+RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN jsonb_strip_nulls(params || jsonb_build_object(
+    'limit', 100,
+    'starting_after', starting_after,
+    'created', jsonb_build_object('gte', ceil(extract(epoch FROM created_from))::bigint,
+                                  'lt', ceil(extract(epoch FROM created_to))::bigint)));
+
+COMMENT ON FUNCTION stripe_portal.list_params(jsonb, timestamptz, timestamptz, text) IS
+'The parameters of the next page of a list';
+
+CREATE OR REPLACE FUNCTION stripe_portal.sync_read(objects text[], account text)
+RETURNS stripe_portal.sync_page[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    claimed CONSTANT stripe_portal.sync_cursor[] := stripe_portal.sync_claim(objects, account);
+BEGIN
+    RETURN ARRAY(
+        SELECT (claimed[f.n], f.status, f.body, f.as_of)::stripe_portal.sync_page
+        FROM stripe_portal.fetch(
+            ARRAY(SELECT coalesce((SELECT k.path FROM stripe_portal.sync_kind AS k WHERE k.object = c.object), '/v1/events')
+                  FROM unnest(claimed) WITH ORDINALITY AS c ORDER BY c.ordinality),
+            ARRAY(SELECT stripe_portal.list_params(c.params, c.created_from, c.created_to, c.last_id)
+                  FROM unnest(claimed) WITH ORDINALITY AS c ORDER BY c.ordinality),
+            account) AS f
+        ORDER BY f.n);
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.sync_read(text[], text) IS
+'Reads the next page of several slices at once. Nothing is locked meanwhile but their rows in sync_cursor, for which nobody waits. Empty if there is nothing left that nobody else is reading';
+
+CREATE OR REPLACE FUNCTION stripe_portal.sync_apply(page stripe_portal.sync_page, OUT failed bigint, OUT failure text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    element json;
+    slice CONSTANT stripe_portal.sync_cursor := page.slice;
+BEGIN
+    failed := 0;
+    -- by id, so that two pages with the same objects do not wait for each other
+    FOR element IN
+        SELECT value FROM json_array_elements(page.body -> 'data') AS value ORDER BY value ->> 'id'
+    LOOP
+        BEGIN
+            IF slice.object = 'event' THEN
+                PERFORM stripe_portal.receive_event(
+                    -- an event that is read for a connected account need not name it
+                    CASE WHEN slice.account = '' OR element ->> 'account' IS NOT NULL THEN element
+                         ELSE (element::jsonb || jsonb_build_object('account', slice.account))::json END);
+            ELSE
+                PERFORM stripe_portal.apply_object(stripe_portal.read_payload(element), slice.livemode, slice.account, page.as_of);
+            END IF;
+        EXCEPTION WHEN OTHERS THEN
+            -- what is wrong with the server is not the object's fault
+            IF SQLSTATE ~ '^(40|53|57|58)' OR SQLSTATE = '55P03' THEN
+                RAISE;
+            END IF;
+            failed := failed + 1;
+            failure := format('%s: %s: %s', element ->> 'id', SQLSTATE, SQLERRM);
+        END;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.sync_apply(stripe_portal.sync_page) IS
+'Applies the objects of a page, or receives its events. One that can not be applied does not keep back the others: failed counts them, failure is about the last';
+
+CREATE OR REPLACE FUNCTION stripe_portal.sync_write(batch stripe_portal.sync_page[], n integer)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    page CONSTANT stripe_portal.sync_page := batch[n];
+    slice CONSTANT stripe_portal.sync_cursor := page.slice;
+    data CONSTANT json := page.body -> 'data';
+    size CONSTANT integer := CASE json_typeof(data) WHEN 'array' THEN json_array_length(data) ELSE 0 END;
+    last CONSTANT json := data -> -1;
+    mine boolean;
+    new_failed bigint := 0;
+    new_failure text;
+BEGIN
+    -- The pages that are still to be written were locked until the commit of
+    -- the one before.  If somebody was faster, the page is theirs.
+    SELECT bool_or(c.slice = slice.slice AND c.object = slice.object) INTO mine
+    FROM (SELECT c.* FROM stripe_portal.sync_cursor AS c
+          JOIN unnest(batch[n:]) AS p
+            ON (c.object, c.livemode, c.account, c.slice)
+             = ((p.slice).object, (p.slice).livemode, (p.slice).account, (p.slice).slice)
+           AND c.last_id IS NOT DISTINCT FROM (p.slice).last_id AND c.started = (p.slice).started
+          WHERE c.finished IS NULL
+          FOR UPDATE OF c SKIP LOCKED) AS c;
+    IF mine IS NOT TRUE THEN
+        RETURN;
+    END IF;
+
+    IF page.status = 400 AND page.body #>> '{error,code}' = 'resource_missing' AND slice.last_id IS NOT NULL THEN
+        -- The object that the page was to begin after is gone: its second again.
+        UPDATE stripe_portal.sync_cursor AS c
+        SET last_id = NULL, created_to = slice.last_created + interval '1 second'
+        WHERE (c.object, c.livemode, c.account, c.slice) = (slice.object, slice.livemode, slice.account, slice.slice);
+        RETURN;
+    END IF;
+
+    IF page.status >= 400 THEN
+        UPDATE stripe_portal.sync_cursor AS c
+        SET error = stripe_portal.answer_error(page.status, page.body),
+            updated = clock_timestamp(), finished = clock_timestamp()
+        WHERE (c.object, c.livemode, c.account, c.slice) = (slice.object, slice.livemode, slice.account, slice.slice);
+        RETURN;
+    END IF;
+
+    IF size > 0 THEN
+        FOR tries IN 1 .. 5 LOOP
+            BEGIN
+                SELECT a.failed, a.failure INTO new_failed, new_failure FROM stripe_portal.sync_apply(page) AS a;
+                EXIT;
+            EXCEPTION WHEN deadlock_detected OR serialization_failure THEN
+                IF tries = 5 THEN
+                    RAISE;
+                END IF;
+            END;
+        END LOOP;
+    END IF;
+    UPDATE stripe_portal.sync_cursor AS c
+    SET last_id = coalesce(last ->> 'id', c.last_id),
+        last_created = coalesce(stripe_portal.read_time(last::jsonb -> 'created'), c.last_created),
+        pages = c.pages + 1,
+        rows = c.rows + size,
+        failed = c.failed + new_failed,
+        failure = coalesce(new_failure, c.failure),
+        as_of = least(c.as_of, page.as_of),
+        updated = clock_timestamp(),
+        finished = CASE WHEN (page.body ->> 'has_more')::boolean IS NOT TRUE OR size = 0 THEN clock_timestamp() END
+    WHERE (c.object, c.livemode, c.account, c.slice) = (slice.object, slice.livemode, slice.account, slice.slice);
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.sync_write(stripe_portal.sync_page[], integer) IS
+'Writes the n-th of the pages that sync_read gave, and notes how far its slice has come. To be followed by a commit';
+
+CREATE OR REPLACE FUNCTION stripe_portal.sync_is_done(objects text[], account text)
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT NOT EXISTS (
+        SELECT FROM stripe_portal.sync_cursor AS c
+        WHERE c.object = ANY (objects) AND c.livemode = stripe_portal.key_livemode()
+          AND c.account = sync_is_done.account AND c.finished IS NULL)
+$$;
+
+COMMENT ON FUNCTION stripe_portal.sync_is_done(text[], text) IS
+'Whether all slices of these kinds have been read to the end';
+
+CREATE OR REPLACE FUNCTION stripe_portal.is_open(kind text)
+RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN kind = 'subscription' THEN 'NOT stripe_portal.status_is_final(t.status)'
+                WHEN EXISTS (SELECT FROM pg_attribute
+                             WHERE attrelid = format('stripe_portal.%I', stripe_portal.state_table(kind))::regclass
+                               AND attname = 'deleted' AND NOT attisdropped) THEN 'NOT t.deleted'
+                ELSE 'true' END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.is_open(text) IS
+'The SQL condition for a row t of this kind''s table to show something that can still change or vanish';
+
+CREATE OR REPLACE FUNCTION stripe_portal.sync_mark_unseen(objects text[], account text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    run record;
+    shown bigint;
+    unseen bigint;
+BEGIN
+    FOR run IN
+        SELECT c.object, c.livemode, min(c.as_of) AS as_of
+        FROM stripe_portal.sync_cursor AS c
+        WHERE c.object = ANY (objects) AND stripe_portal.state_table(c.object) IS NOT NULL AND c.livemode = stripe_portal.key_livemode()
+          AND c.account = sync_mark_unseen.account
+        GROUP BY c.object, c.livemode
+        HAVING bool_and(c.finished IS NOT NULL AND c.error IS NULL AND c.range_from IS NULL AND c.range_to IS NULL)
+    LOOP
+        EXECUTE format('SELECT count(*), count(*) FILTER (WHERE t.event_created < $3)
+                        FROM stripe_portal.%I AS t WHERE t.livemode = $1 AND t.account = $2 AND %s',
+                       stripe_portal.state_table(run.object), stripe_portal.is_open(run.object))
+        INTO shown, unseen USING run.livemode, account, run.as_of;
+        -- With the key of another account, everything would seem to be gone,
+        -- and what is marked as deleted stays so.
+        IF unseen > 10 AND unseen > shown / 2 THEN
+            RAISE WARNING 'Stripe does not list % of % objects of kind "%"', unseen, shown, run.object
+                USING HINT = 'If the key is that of the right account, stripe_drift(repair => true) takes over what is gone.';
+            CONTINUE;
+        END IF;
+        EXECUTE format('UPDATE stripe_portal.%I AS t SET refetch = true
+                        WHERE t.livemode = $1 AND t.account = $2 AND t.event_created < $3 AND NOT t.refetch AND %s',
+                       stripe_portal.state_table(run.object), stripe_portal.is_open(run.object))
+        USING run.livemode, account, run.as_of;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.sync_mark_unseen(text[], text) IS
+'Marks for a refetch what a complete run did not come across: lists do not have what was deleted. If that is most of a table, a WARNING tells of it instead';
+
+CREATE OR REPLACE PROCEDURE stripe_portal.sync_run(objects text[], account text)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    pages stripe_portal.sync_page[];
+    told timestamptz := pg_catalog.clock_timestamp();
+BEGIN
+    LOOP
+        pages := stripe_portal.sync_read(objects, account);
+        FOR n IN 1 .. pg_catalog.cardinality(pages) LOOP
+            PERFORM stripe_portal.sync_write(pages, n);
+            COMMIT;
+        END LOOP;
+        IF pg_catalog.cardinality(pages) = 0 THEN
+            EXIT WHEN stripe_portal.sync_is_done(objects, account);
+            -- somebody else is reading the rest
+            COMMIT;
+            PERFORM pg_catalog.pg_sleep(0.2);
+        END IF;
+        IF pg_catalog.clock_timestamp() > told + interval '10 seconds' THEN
+            told := pg_catalog.clock_timestamp();
+            PERFORM stripe_portal.sync_tell(objects, account);
+        END IF;
+    END LOOP;
+    COMMIT;
+END
+$$;
+
+COMMENT ON PROCEDURE stripe_portal.sync_run(text[], text) IS
+'Reads these kinds to the end, with a commit after each page. Several at once share the work. Can not be called in a transaction';
+
+CREATE OR REPLACE FUNCTION stripe_portal.sync_tell(objects text[], account text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    p record;
+BEGIN
+    FOR p IN
+        SELECT s.* FROM stripe_portal.sync_progress AS s
+        WHERE s.object = ANY (objects) AND s.livemode = stripe_portal.key_livemode() AND s.account = sync_tell.account
+        ORDER BY s.object
+    LOOP
+        RAISE NOTICE '%: % read%', p.object, p.rows,
+            CASE WHEN p.state = 'refused' THEN ', refused: ' || p.error
+                 WHEN p.state = 'unfinished' THEN format(' in %s pages, %s per second, to end about %s',
+                      p.pages, coalesce(p.rate::text, '?'), coalesce(to_char(p.estimated_end, 'HH24:MI:SS'), '?'))
+                 WHEN p.failed > 0 THEN format(', %s of them not applied, the last because of %s', p.failed, p.failure)
+                 ELSE '' END;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.sync_tell(text[], text) IS
+'Tells in NOTICEs how far reading these kinds has come';
+
+CREATE OR REPLACE VIEW stripe_portal.sync_progress WITH (security_invoker = true) AS
+SELECT object, livemode, account, pages, rows, failed, failure, error, started, updated,
+       CASE WHEN not_finished = 0 THEN finished END AS finished,
+       CASE WHEN not_finished > 0 THEN 'unfinished' WHEN error IS NOT NULL THEN 'refused' ELSE 'done' END AS state,
+       round(rows / nullif(extract(epoch FROM updated - started), 0), 1) AS rate,
+       CASE WHEN not_finished > 0 AND covered > 0 THEN started + (updated - started) / covered END AS estimated_end
+FROM (
+    SELECT object, livemode, account, sum(pages) AS pages, sum(rows) AS rows, sum(failed) AS failed,
+           max(failure) AS failure, max(error) AS error,
+           min(started) AS started, max(updated) AS updated, max(finished) AS finished,
+           count(*) FILTER (WHERE finished IS NULL) AS not_finished,
+           -- the share of the time, since the first of these objects was created, that has been read
+           1 - sum(extract(epoch FROM CASE WHEN finished IS NULL
+                   THEN coalesce(last_created, created_to, started)
+                        - coalesce(created_from, least(oldest, started - interval '1 day')) ELSE interval '0' END))
+               / nullif(extract(epoch FROM max(coalesce(range_to, started) - coalesce(range_from, least(oldest, started - interval '1 day')))), 0)::double precision
+               AS covered
+    FROM (SELECT c.*, min(last_created) OVER (PARTITION BY object, livemode, account) AS oldest
+          FROM stripe_portal.sync_cursor AS c) AS c
+    GROUP BY object, livemode, account
+) AS run;
+
+COMMENT ON VIEW stripe_portal.sync_progress IS 'How far reading from Stripe has come, by kind of object: a run that is under way, or the last one';
+COMMENT ON COLUMN stripe_portal.sync_progress.rate IS 'Objects per second';
+COMMENT ON COLUMN stripe_portal.sync_progress.failed IS 'How many objects could not be applied; failure tells of one of them';
+COMMENT ON COLUMN stripe_portal.sync_progress.error IS 'Why Stripe refused to list them, after its SQLSTATE';
+COMMENT ON COLUMN stripe_portal.sync_progress.state IS 'unfinished: being read, or to be gone on with by the next call; done; refused';
+COMMENT ON COLUMN stripe_portal.sync_progress.estimated_end IS 'If the rest of the time of creation goes as fast as what was read';
+
+CREATE OR REPLACE PROCEDURE @extschema@.stripe_sync(
+    objects text[] DEFAULT NULL, created_from timestamptz DEFAULT NULL, created_to timestamptz DEFAULT NULL,
+    dry_run boolean DEFAULT false, account text DEFAULT '')
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    kinds text[] := stripe_portal.sync_kinds(objects);
+    place text;
+BEGIN
+    IF dry_run THEN
+        PERFORM stripe_portal.sync_dry_run(kinds, created_from, created_to, account);
+        RETURN;
+    END IF;
+
+    PERFORM stripe_portal.sync_plan(kinds, created_from, created_to, account);
+    PERFORM stripe_portal.event_cursor_begin(account);
+    COMMIT;
+    CALL stripe_portal.sync_run(kinds, account);
+    PERFORM stripe_portal.sync_mark_unseen(kinds, account);
+    COMMIT;
+    IF stripe_portal.has_marked(kinds) THEN
+        -- a second reading in the same second could not be told from the first
+        PERFORM pg_catalog.pg_sleep(2);
+    END IF;
+    LOOP
+        place := stripe_portal.refetch(place, kinds);
+        COMMIT;
+        EXIT WHEN place IS NULL;
+    END LOOP;
+    PERFORM stripe_portal.sync_tell(kinds, account);
+END
+$$;
+
+COMMENT ON PROCEDURE @extschema@.stripe_sync(text[], timestamptz, timestamptz, boolean, text) IS
+'Reads all objects that the tables hold from Stripe, canceled subscriptions included, and makes the tables show them, unless these show something newer. Commits after each page, so it can not be called in a transaction; a run that was broken off goes on where it was, and several at once share the work. objects: kinds of them, NULL for all (see stripe_portal.sync_kind). created_from, created_to: only what was created from the one on and before the other; NULL: no limit. dry_run: writes nothing and tells in NOTICEs how many would be new or changed. account: a connected account. How far it is: stripe_portal.sync_progress. Errors as in stripe_api; a kind that the key has no right to read is refused, and the others are read';
