@@ -185,6 +185,16 @@ SET stripe_portal.require_winback = on;
 SELECT stripe_portal_configure('attempt', false, false);
 SELECT stripe_portal_configure('attempt', true, false);
 \set VERBOSITY terse
+-- what counts is an active rule of the same mode and account
+BEGIN;
+INSERT INTO stripe_portal.winback_rule (name, livemode, active, trigger_on, kind)
+VALUES ('back', false, true, 'ended', 'message'), ('back', true, false, 'ended', 'message');
+SELECT stripe_portal_configure('attempt', false, false);
+SAVEPOINT other;
+SELECT stripe_portal_configure('attempt', false, false, livemode => true);
+ROLLBACK TO other;
+SELECT stripe_portal_configure('attempt', false, false, account => 'acct_1');
+ROLLBACK;
 RESET stripe_portal.require_winback;
 RESET client_min_messages;
 

@@ -198,5 +198,39 @@ SELECT stripe_portal_configuration_apply('''"][x]=%s&{a}; DROP TABLE é') AS odd
 SELECT at_stripe(:'odd') -> 'name' AS name, at_stripe(:'odd') -> 'metadata' AS metadata;
 SELECT * FROM stripe_portal_configuration_diff('''"][x]=%s&{a}; DROP TABLE é');
 
+-- ---------------------------------------------------------------------------
+-- Who may what: one role applies without any right on a table, another reads.
+CREATE ROLE regress_deploy;
+CREATE ROLE regress_reader;
+GRANT EXECUTE ON FUNCTION stripe_portal_configure, stripe_portal_configuration_diff, stripe_portal_configuration_apply TO regress_deploy;
+GRANT USAGE ON SCHEMA stripe_portal TO regress_reader;
+GRANT SELECT ON stripe_portal.configuration, stripe_portal.billing_portal_configuration, stripe_portal.configuration_drift TO regress_reader;
+GRANT EXECUTE ON FUNCTION stripe_portal.configuration_drift TO regress_reader;
+SET ROLE regress_deploy;
+SELECT stripe_portal_configure('deployed', true, false);
+SELECT stripe_portal_configuration_apply('deployed') LIKE 'bpc\_%' AS applied;
+SELECT stripe_portal_configure('deployed', true, false, '{"features": {"invoice_history": {"enabled": false}}}');
+SELECT * FROM stripe_portal_configuration_diff('deployed');
+SET stripe_portal.require_winback = off;
+SELECT stripe_id FROM stripe_portal.configuration;
+RESET ROLE;
+SET ROLE regress_reader;
+SELECT name, path FROM stripe_portal.configuration_drift WHERE name = 'deployed';
+SELECT stripe_portal_configure('deployed', true, false);
+SELECT stripe_portal.declared_configuration('deployed', '', NULL);
+RESET ROLE;
+DROP OWNED BY regress_deploy, regress_reader;
+DROP ROLE regress_deploy, regress_reader;
+-- In a read-only transaction, and so on a standby, there is the diff but no more.
+BEGIN READ ONLY;
+SELECT path FROM stripe_portal_configuration_diff('deployed');
+SELECT stripe_portal_configuration_apply('deployed');
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK;
+-- A dump that was restored beside another Stripe account knows ids that are not there.
+UPDATE stripe_portal.configuration SET stripe_id = 'bpc_elsewhere' WHERE name = 'deployed';
+SELECT stripe_portal_configuration_apply('deployed') AS deployed \gset
+SELECT count(*) AS made FROM jsonb_array_elements(stripe_api('GET', '/v1/billing_portal/configurations', '{"limit": 100}') -> 'data') AS c WHERE c ->> 'name' = 'deployed';
+
 DROP FUNCTION requests, forget, tick, receive, at_stripe, orders, replay;
 TRUNCATE stripe_portal.event, stripe_portal.product, stripe_portal.price, stripe_portal.configuration, stripe_portal.billing_portal_configuration;

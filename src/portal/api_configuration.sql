@@ -78,7 +78,7 @@ AS $$
 DECLARE
     found boolean := false;
 BEGIN
-    -- win-back is built on the portal, so it may not be there
+    -- win-back is built on the portal, so its table is asked for by name only
     IF to_regclass('stripe_portal.winback_rule') IS NOT NULL THEN
         EXECUTE 'SELECT EXISTS (SELECT FROM stripe_portal.winback_rule AS r
                                 WHERE r.active AND r.livemode = $1 AND r.account = $2)'

@@ -207,6 +207,11 @@ BEGIN
             nullif(declared.account, ''));
     END IF;
 
+    IF stripe ->> 'id' IS NULL OR stripe -> 'livemode' IS DISTINCT FROM to_jsonb(declared.livemode) THEN
+        RAISE EXCEPTION 'Stripe''s answer is not a portal configuration in % mode',
+                CASE WHEN declared.livemode THEN 'live' ELSE 'test' END
+            USING ERRCODE = 'SP502';
+    END IF;
     PERFORM stripe_portal.apply_object(stripe, declared.livemode, declared.account,
                                        stripe_portal.read_time(stripe -> 'updated'));
     UPDATE stripe_portal.configuration AS known
