@@ -33,7 +33,7 @@ COMMENT ON FUNCTION stripe_portal.event_partitions() IS
 -- is far below deadlock_timeout, makes this give way until the next run.
 --
 -- Moving a row is no change of it: no trigger sees it.  The rows go through a
--- temporary table, so that a logical subscriber of the ledger gets them back.
+-- temporary table, so that logical decoding sees them leave and come back.
 CREATE OR REPLACE FUNCTION stripe_portal.tend_ledger(months_ahead integer DEFAULT 2)
 RETURNS TABLE (partition text, action text, events bigint)
 LANGUAGE plpgsql SECURITY DEFINER

@@ -68,22 +68,18 @@ COMMENT ON FUNCTION @extschema@.stripe_replay(timestamptz, boolean, text, timest
 -- Dead letters
 -- ---------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION stripe_portal.retry_delay(attempts integer)
-RETURNS interval
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN least(interval '1 minute' * 2 ^ least(attempts - 1, 11), interval '1 day');
-
-COMMENT ON FUNCTION stripe_portal.retry_delay(integer) IS
-'How long a failed event rests after that many attempts: a minute, twice as long each time, a day at most';
+-- The views call no function of ours: who may read them may not call those.
 
 CREATE OR REPLACE VIEW stripe_portal.event_failed AS
 SELECT id, livemode, account, created, type, object_id, error, attempts, received_at, last_attempt_at,
-       CASE WHEN payload IS NOT NULL THEN last_attempt_at + stripe_portal.retry_delay(attempts) END AS next_attempt
+       CASE WHEN payload IS NOT NULL
+            THEN last_attempt_at + least(interval '1 minute' * 2 ^ least(attempts - 1, 11), interval '1 day')
+       END AS next_attempt
 FROM stripe_portal.event
 WHERE status = 'failed';
 
 COMMENT ON VIEW stripe_portal.event_failed IS 'Dead letters: events that could not be applied, each with its last error';
-COMMENT ON COLUMN stripe_portal.event_failed.next_attempt IS 'From when on retry_failed tries it again; NULL for a body that is no event';
+COMMENT ON COLUMN stripe_portal.event_failed.next_attempt IS 'From when on retry_failed tries it again: a minute after the first attempt, twice as long after each further one, a day at most; NULL for a body that is no event';
 
 CREATE OR REPLACE FUNCTION stripe_portal.retry_failed(max_events integer DEFAULT 100)
 RETURNS TABLE (event text, livemode boolean, account text, outcome text, error text)
@@ -97,11 +93,10 @@ BEGIN
     END IF;
 
     FOR event, livemode, account IN
-        SELECT e.id, e.livemode, e.account
-        FROM stripe_portal.event AS e
-        WHERE e.status = 'failed' AND e.payload IS NOT NULL
-          AND e.last_attempt_at + stripe_portal.retry_delay(e.attempts) <= now()
-        ORDER BY e.received_at, e.id
+        SELECT f.id, f.livemode, f.account
+        FROM stripe_portal.event_failed AS f
+        WHERE f.next_attempt <= now()
+        ORDER BY f.received_at, f.id
         LIMIT max_events
         FOR UPDATE SKIP LOCKED
     LOOP
@@ -119,24 +114,20 @@ COMMENT ON FUNCTION stripe_portal.retry_failed(integer) IS
 -- Thin events
 -- ---------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION stripe_portal.thin_path(payload json)
-RETURNS text
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN substring(stripe_portal.read_payload(payload) #>> '{related_object,url}' FROM '^/v1(?:/[A-Za-z0-9_-]+)+$');
-
-COMMENT ON FUNCTION stripe_portal.thin_path(json) IS
-'Where Stripe''s API has the object of a thin event, such as /v1/subscriptions/sub_…; NULL if the event has no related object, or its url is anything but a plain path below /v1/: the key is sent there';
-
+-- The secret key goes to path, so it takes no more than a plain one: no host,
+-- no query, no escape, no dot.  jsonb can not hold the escape \u0000, see read_payload.
 CREATE OR REPLACE VIEW stripe_portal.event_thin AS
-SELECT id, livemode, account, created, type,
-       stripe_portal.read_payload(payload) #>> '{related_object,type}' AS object_type,
-       object_id, stripe_portal.thin_path(payload) AS path, attempts, received_at
-FROM stripe_portal.event
-WHERE status = 'thin';
+SELECT e.id, e.livemode, e.account, e.created, e.type,
+       related.object ->> 'type' AS object_type, e.object_id,
+       substring(related.object ->> 'url' FROM '^/v1(?:/[A-Za-z0-9_-]+)+$') AS path,
+       e.attempts, e.received_at
+FROM stripe_portal.event AS e
+CROSS JOIN LATERAL (SELECT replace(e.payload::text, '\u0000', '\ufffd')::jsonb -> 'related_object') AS related (object)
+WHERE e.status = 'thin';
 
 COMMENT ON VIEW stripe_portal.event_thin IS 'Thin events whose object has yet to be read from Stripe';
 COMMENT ON COLUMN stripe_portal.event_thin.object_type IS 'What kind of object it is about, in Stripe''s words';
-COMMENT ON COLUMN stripe_portal.event_thin.path IS 'Where to read the object, see thin_path';
+COMMENT ON COLUMN stripe_portal.event_thin.path IS 'Where Stripe''s API has the object, such as /v1/subscriptions/sub_…; NULL if the event has no related object, or its url is anything but a plain path below /v1/';
 
 CREATE OR REPLACE FUNCTION stripe_portal.settle_thin(
     event text, livemode boolean, account text, failure text DEFAULT NULL,

@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+#
+# ledger.sh
+#     Whether receiving stays as fast as the ledger grows: the rate at an
+#     empty ledger against that at one with EVENTS events, and how long a
+#     month takes to move out of event_default.
+#
+# Usage: test/bench/ledger.sh [EVENTS [SECONDS]]
+#     300000 events and 5 rounds of 4 seconds for each by default.  The rounds
+#     take turns, so that whatever else the machine does hits both alike.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+. test/lib.sh
+
+events=${1:-300000}
+seconds=${2:-4}
+rounds=5
+
+if [[ -z ${SP_WORK:-} ]]; then
+    install_packages "${RUN_PACKAGES[@]}"
+fi
+run_in_copy test/bench/ledger.sh "$@"
+
+private_server "$SP_WORK/pg"
+make -s install >"$SP_WORK/log/build.log" 2>&1
+start_server "$SP_WORK/server"
+printf 'whsec_bench\n' >"$SP_WORK/secret"
+chmod 600 "$SP_WORK/secret"
+
+sql() {
+    psql -X -q -A -t -v ON_ERROR_STOP=1 "$@"
+}
+
+export PGOPTIONS="-c stripe_portal.webhook_secret_file=$SP_WORK/secret"
+
+for db in empty full; do
+    createdb "$db"
+    sql -d "$db" <<'EOF'
+CREATE EXTENSION stripe_portal;
+SELECT FROM stripe_portal.tend_ledger();
+
+-- An event of a subscription in size, of an hour ago at most, for one of 100,000 customers.
+CREATE FUNCTION event(n bigint) RETURNS text LANGUAGE sql VOLATILE AS $$
+    SELECT jsonb_build_object('id', 'evt_' || md5(n::text || random()::text), 'object', 'event', 'type', 'customer.updated',
+        'created', extract(epoch FROM now())::bigint - n % 3600, 'livemode', false, 'data', jsonb_build_object('object',
+        jsonb_build_object('object', 'customer', 'id', 'cus_' || n % 100000, 'metadata',
+            (SELECT jsonb_object_agg('key_' || i, md5(random()::text || n)) FROM generate_series(1, 40) AS i))))::text
+$$;
+EOF
+done
+
+# The stored events are spread over a year, this month included.
+sql -d full -v n="$events" <<'EOF'
+INSERT INTO stripe_portal.event (id, livemode, type, created, object_id, payload, status, received_at)
+SELECT e.payload ->> 'id', false, 'customer.updated', t.at, e.payload #>> '{data,object,id}', e.payload, 'applied', t.at
+FROM generate_series(1, :n) AS n, LATERAL (SELECT now() - n * interval '1 year' / :n) AS t (at),
+     LATERAL (SELECT event(n)::json) AS e (payload);
+VACUUM ANALYZE stripe_portal.event;
+EOF
+while sql -d full -c '\timing on' -c 'SELECT partition, events FROM stripe_portal.tend_ledger() WHERE events > 0' |
+      tee -a "$SP_WORK/moved" | grep '|' >/dev/null; do :; done
+sql -d full -c 'VACUUM ANALYZE' -c CHECKPOINT
+
+cat >"$SP_WORK/receive.sql" <<'EOF'
+\set n random(1, 1000000000)
+SELECT outcome FROM (SELECT event(:n) AS payload OFFSET 0) AS e, stripe_receive_webhook(payload, stripe_sign_webhook(payload, 'whsec_bench'));
+EOF
+
+rate() {
+    pgbench -n -M prepared -T "$seconds" -f "$SP_WORK/receive.sql" "$1" 2>/dev/null | sed -n 's/^tps = \([0-9.]*\).*/\1/p'
+}
+
+for ((round = 0; round < rounds; round++)); do
+    for db in empty full; do
+        sql -d empty -c 'TRUNCATE stripe_portal.event'
+        sql -d "$db" -c 'TRUNCATE stripe_portal.customer'
+        rate "$db" >>"$SP_WORK/$db"
+    done
+done
+
+median() {
+    sort -n "$1" | sed -n "$((rounds / 2 + 1))p"
+}
+
+{
+    say "moving out of event_default (events, then ms):"
+    grep -E '\||^Time' "$SP_WORK/moved" | sed '$d' | sed 's/^/    /'
+    printf 'partitions: %s, events stored: %s\n' "$(sql -d full -c 'SELECT count(*) FROM stripe_portal.event_partitions()')" "$events"
+    printf 'received per second: %.0f into an empty ledger, %.0f into the full one, ratio %.3f\n' \
+        "$(median "$SP_WORK/empty")" "$(median "$SP_WORK/full")" \
+        "$(sql -d postgres -c "SELECT $(median "$SP_WORK/full") / $(median "$SP_WORK/empty")")"
+} >"$SP_WORK/summary"
