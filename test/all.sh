@@ -217,6 +217,8 @@ step_unit() {
 step_npm() {
     start_server "$SP_WORK/npm-server"
     collect npm python3 test/npm/check.py "$SP_WORK/npm"
+    # in the server and with the client that are there now
+    collect npm-requests test/with_stripe python3 test/npm/requests.py "$SP_WORK/npm"
 }
 
 build || steps=()           # there is nothing to test then

@@ -115,7 +115,7 @@ def logged(request: api.Request, connection: int) -> dict:
     """A request as the control call `requests` shows it, without the key."""
     headers = dict(request.headers)
     if 'authorization' in headers:
-        headers['authorization'] = api.key_name(request)
+        headers['authorization'] = f"{headers['authorization'].partition(' ')[0]} {api.key_name(request)}"
     try:
         params = api.parameters_of(request)
     except StripeError:

@@ -27,7 +27,7 @@ class Requests(Case):
                          ['2024-06-20', 'acct_1', 'k'])
         entry, = self.get(CONTROL + 'requests')['data']
         self.assertEqual((entry['method'], entry['path'], entry['status']), ('POST', '/v1/customers', 200))
-        self.assertEqual(entry['headers']['authorization'], 'secret')
+        self.assertEqual(entry['headers']['authorization'], 'Bearer secret')
         self.assertEqual(entry['headers']['stripe-account'], 'acct_1')
         self.assertNotIn(TEST, json.dumps(entry))
 
