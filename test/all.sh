@@ -19,7 +19,7 @@ if ((${#steps[@]} == 0)); then
 fi
 
 if [[ -z ${SP_WORK:-} ]]; then
-    packages=("${RUN_PACKAGES[@]}" clang libipc-run-perl shellcheck)
+    packages=("${RUN_PACKAGES[@]}" clang libipc-run-perl shellcheck "postgresql-$PG_MAJOR-cron")
     # Node often comes from elsewhere than Debian, npm included.
     command -v node >/dev/null || packages+=(nodejs)
     command -v npm >/dev/null || packages+=(npm)

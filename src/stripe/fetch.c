@@ -60,12 +60,20 @@ static struct
 	double		interval;
 }			pace;
 
+/* All of one call, for the error context. */
+typedef struct Bulk
+{
+	Fetch	   *fetches;
+	int			nfetches;
+} Bulk;
+
 static Fetch *read_arguments(FunctionCallInfo fcinfo, int *nfetches);
 static void run_all(Fetch *fetches, int nfetches);
 static void run(Fetch *fetches, int nfetches);
 static bool start_due(Fetch *fetches, int nfetches, int nrunning, double *next_due);
 static void take(Fetch *fetch);
 static void describe_fetch(void *arg);
+static void describe_bulk(void *arg);
 
 /*
  * fetch(paths text[], params jsonb[], account text)
@@ -152,6 +160,14 @@ read_arguments(FunctionCallInfo fcinfo, int *nfetches)
 static void
 run_all(Fetch *fetches, int nfetches)
 {
+	Bulk		bulk = {fetches, nfetches};
+	ErrorContextCallback context;
+
+	context.callback = describe_bulk;
+	context.arg = &bulk;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+
 	PG_TRY();
 	{
 		run(fetches, nfetches);
@@ -162,6 +178,8 @@ run_all(Fetch *fetches, int nfetches)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+
+	error_context_stack = context.previous;
 }
 
 /*
@@ -275,4 +293,15 @@ describe_fetch(void *arg)
 	Fetch	   *fetch = arg;
 
 	errcontext("Stripe request %s %s", fetch->call.method, fetch->call.path);
+}
+
+static void
+describe_bulk(void *arg)
+{
+	Bulk	   *bulk = arg;
+
+	if (bulk->nfetches > 1)
+		errcontext("Stripe request GET %s and %d more", bulk->fetches[0].call.path, bulk->nfetches - 1);
+	else
+		describe_fetch(&bulk->fetches[0]);
 }

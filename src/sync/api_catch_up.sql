@@ -65,7 +65,7 @@ BEGIN
             SELECT * INTO known FROM stripe_portal.event_cursor AS c
             WHERE c.livemode = mode AND c.account = catch_up_plan.account;
             -- what is no longer in the list is not to be had as events
-            known.relist := coalesce(known.created < newest.as_of - kept + overlap, false);
+            known.relist := coalesce(known.created < newest.as_of - kept + overlap, true);
 
             INSERT INTO stripe_portal.event_cursor AS c (livemode, account, next_event, next_created, relist)
             VALUES (mode, catch_up_plan.account, newest.event, newest.created, known.relist)
@@ -89,7 +89,7 @@ END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.catch_up_plan(text) IS
-'Prepares catching up, or finds that it is under way, and gives the kinds of objects to read: events, and all others too if the last event that is known is older than those that Stripe keeps';
+'Prepares catching up, or finds that it is under way, and gives the kinds of objects to read: events, and all others too if nothing was caught up with yet, or the last event that is known is older than those that Stripe keeps';
 
 CREATE OR REPLACE FUNCTION stripe_portal.catch_up_is_under_way(account text)
 RETURNS boolean
@@ -151,7 +151,7 @@ END
 $$;
 
 COMMENT ON PROCEDURE @extschema@.stripe_catch_up(text) IS
-'Reads the events that Stripe has from the last one that was read on (the first time: all of them, 30 days), puts those into the ledger that are missing there and applies them as if they had been delivered. After a pause of more than 30 days, lists all objects too, as stripe_sync does. Commits after each page, so it can not be called in a transaction; goes on after being broken off; several at once share the work. account: a connected account. Errors as in stripe_api, and 38000 if an event could not be stored';
+'Reads the events that Stripe has from the last one that was read on, puts those into the ledger that are missing there and applies them as if they had been delivered. Stripe keeps them for 30 days: after a longer pause, and the first time unless stripe_sync has read everything before, lists all objects too, as stripe_sync does. Commits after each page, so it can not be called in a transaction; goes on after being broken off; several at once share the work. account: a connected account. Errors as in stripe_api, and 38000 if an event could not be stored';
 
 CREATE OR REPLACE FUNCTION stripe_portal.catch_up_step(place text)
 RETURNS text
@@ -162,11 +162,12 @@ DECLARE
     mode CONSTANT boolean := stripe_portal.key_livemode();
     here CONSTANT text := coalesce(place, '');
     kinds CONSTANT text[] := stripe_portal.catch_up_plan(here);
-    pages CONSTANT stripe_portal.sync_page[] := stripe_portal.sync_read(kinds, here);
+    -- one page, since a portion is one transaction
+    pages CONSTANT stripe_portal.sync_page[] := stripe_portal.sync_read(kinds, here, 1);
 BEGIN
-    FOR n IN 1 .. cardinality(pages) LOOP
-        PERFORM stripe_portal.sync_write(pages, n);
-    END LOOP;
+    IF cardinality(pages) > 0 THEN
+        PERFORM stripe_portal.sync_write(pages, 1);
+    END IF;
     IF stripe_portal.sync_is_done(kinds, here) THEN
         PERFORM stripe_portal.catch_up_done(kinds, here);
     ELSIF cardinality(pages) > 0 THEN

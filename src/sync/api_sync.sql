@@ -17,6 +17,7 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     mode CONSTANT boolean := stripe_portal.key_livemode();
+    began timestamptz;
     kind record;
 BEGIN
     IF current_setting('transaction_read_only')::boolean THEN
@@ -26,6 +27,11 @@ BEGIN
 
     -- Two that plan at once would each begin anew.
     PERFORM pg_advisory_xact_lock(hashtextextended('stripe_portal.sync_plan', 0));
+    -- A run that was broken off is gone on with; which it is, is told by when it began.
+    SELECT max(c.started) INTO began FROM stripe_portal.sync_cursor AS c
+    WHERE c.object = ANY (objects) AND c.livemode = mode AND c.account = account AND c.finished IS NULL
+      AND c.range_from IS NOT DISTINCT FROM created_from AND c.range_to IS NOT DISTINCT FROM created_to;
+    began := coalesce(began, clock_timestamp());
     FOR kind IN
         SELECT k.object, k.lists FROM stripe_portal.sync_kind AS k WHERE k.object = ANY (objects)
         UNION ALL
@@ -33,22 +39,22 @@ BEGIN
     LOOP
         CONTINUE WHEN EXISTS (
             SELECT FROM stripe_portal.sync_cursor AS c
-            WHERE c.object = kind.object AND c.livemode = mode AND c.account = account AND c.finished IS NULL
+            WHERE c.object = kind.object AND c.livemode = mode AND c.account = account AND c.started = began
               AND c.range_from IS NOT DISTINCT FROM created_from AND c.range_to IS NOT DISTINCT FROM created_to);
         DELETE FROM stripe_portal.sync_cursor AS c
         WHERE c.object = kind.object AND c.livemode = mode AND c.account = account;
         INSERT INTO stripe_portal.sync_cursor
             (object, livemode, account, slice, params, range_from, range_to, created_from, created_to, started)
-        SELECT kind.object, mode, account, n::text, params, created_from, created_to, created_from, created_to, clock_timestamp()
+        SELECT kind.object, mode, account, n::text, params, created_from, created_to, created_from, created_to, began
         FROM unnest(kind.lists) WITH ORDINALITY AS list (params, n);
     END LOOP;
 END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.sync_plan(text[], timestamptz, timestamptz, text) IS
-'Prepares reading objects of these kinds, or events, created in [created_from, created_to). A run with the same range that is not finished is gone on with';
+'Prepares reading objects of these kinds, or events, created in [created_from, created_to). A run with the same range that is not finished is gone on with, and what it has read is not read again';
 
-CREATE OR REPLACE FUNCTION stripe_portal.sync_claim(objects text[], account text)
+CREATE OR REPLACE FUNCTION stripe_portal.sync_claim(objects text[], account text, width integer)
 RETURNS stripe_portal.sync_cursor[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -56,7 +62,6 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     mode CONSTANT boolean := stripe_portal.key_livemode();
-    width CONSTANT integer := current_setting('stripe_portal.in_flight')::integer;
     -- before Stripe had customers
     beginning CONSTANT timestamptz := '2010-01-01 00:00:00+00';
     claimed stripe_portal.sync_cursor[];
@@ -109,8 +114,8 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION stripe_portal.sync_claim(text[], text) IS
-'Slices to read the next page of, stripe_portal.in_flight at most, locked until the end of the transaction; others skip them. While there are fewer, the longest is cut in half';
+COMMENT ON FUNCTION stripe_portal.sync_claim(text[], text, integer) IS
+'Slices to read the next page of, so many at most, locked until the end of the transaction; others skip them. While there are fewer, the longest is cut in half';
 
 CREATE OR REPLACE FUNCTION stripe_portal.list_params(
     params jsonb, created_from timestamptz, created_to timestamptz, starting_after text)
@@ -125,13 +130,14 @@ RETURN jsonb_strip_nulls(params || jsonb_build_object(
 COMMENT ON FUNCTION stripe_portal.list_params(jsonb, timestamptz, timestamptz, text) IS
 'The parameters of the next page of a list';
 
-CREATE OR REPLACE FUNCTION stripe_portal.sync_read(objects text[], account text)
+CREATE OR REPLACE FUNCTION stripe_portal.sync_read(
+    objects text[], account text, width integer DEFAULT current_setting('stripe_portal.in_flight')::integer)
 RETURNS stripe_portal.sync_page[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    claimed CONSTANT stripe_portal.sync_cursor[] := stripe_portal.sync_claim(objects, account);
+    claimed CONSTANT stripe_portal.sync_cursor[] := stripe_portal.sync_claim(objects, account, width);
 BEGIN
     RETURN ARRAY(
         SELECT (claimed[f.n], f.status, f.body, f.as_of)::stripe_portal.sync_page
@@ -145,8 +151,8 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION stripe_portal.sync_read(text[], text) IS
-'Reads the next page of several slices at once. Nothing is locked meanwhile but their rows in sync_cursor, for which nobody waits. Empty if there is nothing left that nobody else is reading';
+COMMENT ON FUNCTION stripe_portal.sync_read(text[], text, integer) IS
+'Reads the next page of several slices at once, of width at most. Nothing is locked meanwhile but their rows in sync_cursor, for which nobody waits. Empty if there is nothing left that nobody else is reading';
 
 CREATE OR REPLACE FUNCTION stripe_portal.sync_apply(page stripe_portal.sync_page, OUT failed bigint, OUT failure text)
 LANGUAGE plpgsql
@@ -396,13 +402,14 @@ FROM (
            max(failure) AS failure, max(error) AS error,
            min(started) AS started, max(updated) AS updated, max(finished) AS finished,
            count(*) FILTER (WHERE finished IS NULL) AS not_finished,
-           -- the share of the time, since the first of these objects was created, that has been read
+           -- The share of the time of creation that has been read.  When the
+           -- first object was created is known once the slices before are read.
            1 - sum(extract(epoch FROM CASE WHEN finished IS NULL
-                   THEN coalesce(last_created, created_to, started)
-                        - coalesce(created_from, least(oldest, started - interval '1 day')) ELSE interval '0' END))
-               / nullif(extract(epoch FROM max(coalesce(range_to, started) - coalesce(range_from, least(oldest, started - interval '1 day')))), 0)::double precision
-               AS covered
-    FROM (SELECT c.*, min(last_created) OVER (PARTITION BY object, livemode, account) AS oldest
+                   THEN coalesce(last_created, created_to, started) - greatest(created_from, beginning) ELSE interval '0' END))
+               / nullif(extract(epoch FROM max(coalesce(range_to, started) - beginning)), 0)::double precision AS covered
+    FROM (SELECT c.*,
+                 nullif(min(coalesce(created_from, '-infinity')) FILTER (WHERE finished IS NULL OR rows > 0)
+                        OVER (PARTITION BY object, livemode, account), '-infinity') AS beginning
           FROM stripe_portal.sync_cursor AS c) AS c
     GROUP BY object, livemode, account
 ) AS run;
@@ -412,7 +419,7 @@ COMMENT ON COLUMN stripe_portal.sync_progress.rate IS 'Objects per second';
 COMMENT ON COLUMN stripe_portal.sync_progress.failed IS 'How many objects could not be applied; failure tells of one of them';
 COMMENT ON COLUMN stripe_portal.sync_progress.error IS 'Why Stripe refused to list them, after its SQLSTATE';
 COMMENT ON COLUMN stripe_portal.sync_progress.state IS 'unfinished: being read, or to be gone on with by the next call; done; refused';
-COMMENT ON COLUMN stripe_portal.sync_progress.estimated_end IS 'If the rest of the time of creation goes as fast as what was read';
+COMMENT ON COLUMN stripe_portal.sync_progress.estimated_end IS 'If the rest of the time of creation goes as fast as what was read; NULL as long as it is not known when the first was created';
 
 CREATE OR REPLACE PROCEDURE @extschema@.stripe_sync(
     objects text[] DEFAULT NULL, created_from timestamptz DEFAULT NULL, created_to timestamptz DEFAULT NULL,
@@ -429,7 +436,9 @@ BEGIN
     END IF;
 
     PERFORM stripe_portal.sync_plan(kinds, created_from, created_to, account);
-    PERFORM stripe_portal.event_cursor_begin(account);
+    IF objects IS NULL AND created_from IS NULL AND created_to IS NULL THEN
+        PERFORM stripe_portal.event_cursor_begin(account);
+    END IF;
     COMMIT;
     CALL stripe_portal.sync_run(kinds, account);
     PERFORM stripe_portal.sync_mark_unseen(kinds, account);

@@ -46,7 +46,11 @@ my %phases = (
 	'TLS' => { base => $stand_in{hang_url} },
 	'first byte' => { fault => 'slow_first_byte' },
 	'body' => { fault => 'slow_body' },
-	'retry wait' => { fault => 'rate_limited' });
+	'retry wait' => { fault => 'rate_limited' },
+	'several in flight' => {
+		fault => 'slow_body',
+		query => q(SELECT stripe_portal.fetch('{/v1/customers, /v1/products, /v1/customers/cus_1, /v1/prices}'))
+	});
 
 foreach my $phase (sort keys %phases)
 {
@@ -256,7 +260,7 @@ sub start_call
 			'-c', "SET stripe_portal.api_base = '$base'",
 			'-c', "SET statement_timeout = '$timeout'",
 			'-c', 'SELECT pg_backend_pid()',
-			'-c', q(SELECT stripe_api('GET', '/v1/customers'))
+			'-c', $phase->{query} // q(SELECT stripe_api('GET', '/v1/customers'))
 		],
 		'>', \$call{stdout}, '2>', \$call{stderr}, IPC::Run::timeout(60));
 	$call{psql}->pump until $call{stdout} =~ /^(\d+)$/m;
@@ -264,7 +268,7 @@ sub start_call
 
 	$node->poll_query_until(
 		'postgres', qq(
-		SELECT wait_event_type = 'Extension' AND query LIKE 'SELECT stripe_api%'
+		SELECT wait_event_type = 'Extension' AND query LIKE 'SELECT stripe_%'
 		FROM pg_stat_activity WHERE pid = $call{pid})
 	) or die 'the call does not wait';
 
