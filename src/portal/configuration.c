@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "utils/builtins.h"
 #include "utils/varlena.h"
 
 PG_FUNCTION_INFO_V1(stripe_edit_distance);
@@ -18,10 +19,8 @@ PG_FUNCTION_INFO_V1(stripe_edit_distance);
 Datum
 stripe_edit_distance(PG_FUNCTION_ARGS)
 {
-	text	   *a = PG_GETARG_TEXT_PP(0);
-	text	   *b = PG_GETARG_TEXT_PP(1);
+	char	   *a = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *b = text_to_cstring(PG_GETARG_TEXT_PP(1));
 
-	PG_RETURN_INT32(varstr_levenshtein(VARDATA_ANY(a), VARSIZE_ANY_EXHDR(a),
-									   VARDATA_ANY(b), VARSIZE_ANY_EXHDR(b),
-									   1, 1, 1, false));
+	PG_RETURN_INT32(varstr_levenshtein(a, strlen(a), b, strlen(b), 1, 1, 1, false));
 }
