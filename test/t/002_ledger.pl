@@ -82,7 +82,7 @@ is($node->safe_psql('postgres', 'SELECT string_agg(event, $$ $$) FROM handled'),
 #
 # Dump and restore
 #
-deliver($node, 'evt_4', 'invoice.paid', 3, '{"object": "invoice", "id": "in_1"}');
+deliver($node, 'evt_4', 'climate.order.created', 3, '{"object": "climate.order", "id": "climorder_1"}');
 deliver($node, 'evt_5', 'customer.created', 3, '{"object": "customer", "id": "cus_bad", "balance": "x"}');
 $node->safe_psql('postgres', "SELECT deliver('not json')");
 # The ledger has partitions, one of them made ahead, and event_default is not empty either.
@@ -135,7 +135,7 @@ foreach my $db (qw(plain custom parallel prepared sections))
 	is(contents($node, $db), $before, "$db: the tables are the same");
 	is(structure($node, $db), $made, "$db: so are the ledger's partitions");
 	is($node->safe_psql($db, 'SELECT count(*) FROM handled'), 3, "$db: no handler was called by the restore");
-	is($node->safe_psql($db, q(SELECT deliver(event('evt_4', 'invoice.paid', 3, '{"object": "invoice", "id": "in_1"}')))), 'duplicate', "$db: a known event is known");
+	is($node->safe_psql($db, q(SELECT deliver(event('evt_4', 'climate.order.created', 3, '{"object": "climate.order", "id": "climorder_1"}')))), 'duplicate', "$db: a known event is known");
 	is($node->safe_psql($db, q(SELECT string_agg(outcome, ' ' ORDER BY id) FROM stripe_portal.event, stripe_replay(id, livemode))),
 		'failed applied applied applied ignored failed', "$db: every event can be replayed");
 	is($node->safe_psql($db, 'SELECT status FROM stripe_portal.subscription'), 'canceled', "$db: which changes no state");
