@@ -28,7 +28,7 @@ SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto)
 REGRESS        = install \
                  api form fetch settings \
                  signature webhook ledger state read \
-                 mrr decline_code \
+                 mrr history decline_code \
                  access access_matrix \
                  portal refresh return return_token configuration configuration_apply flow \
                  sync drift tick \

@@ -82,6 +82,7 @@ INSERT INTO worked (name, currency, items, discounts, expected, by_hand) VALUES
     ('a percentage, then an amount', 'usd', all_of(item(per(2000))), all_of(off(10), amount_off(500)), 1300, '2000 x 0.9 - 500'),
     ('an amount, then a percentage', 'usd', all_of(item(per(2000))), all_of(amount_off(500), off(10)), 1350, '(2000 - 500) x 0.9'),
     ('an amount in another currency', 'eur', all_of(item(per(2000))), all_of(amount_off(500)), 2000, 'not applied'),
+    ('an amount in several currencies', 'eur', all_of(item(per(2000))), all_of(amount_off(500, '{"currency_options": {"eur": {"amount_off": 450}}}')), 1550, '2000 - 450'),
     ('for a few months, still running', 'usd', all_of(item(per(2000))), all_of(off(10, until('2026-06-02'))), 1800, '2000 x 0.9'),
     ('for a few months, over', 'usd', all_of(item(per(2000))), all_of(off(10, until('2026-06-01'))), 2000, '2000'),
     ('for a few months, end not known', 'usd', all_of(item(per(2000))), all_of(off(10, '{"duration": "repeating"}')), 1800, '2000 x 0.9'),

@@ -109,6 +109,7 @@ BEGIN
         SELECT steps FROM p WHERE cardinality(steps) = (SELECT count(*) FROM story)
     LOOP
         DELETE FROM stripe_portal.subscription;
+        DELETE FROM stripe_portal.subscription_change;
         DELETE FROM stripe_portal.event;
         FOR e IN SELECT s.event FROM unnest(permutation) WITH ORDINALITY AS o (step, n) JOIN story AS s USING (step) ORDER BY n LOOP
             PERFORM deliver(e);
@@ -194,4 +195,4 @@ DROP FUNCTION deliver_text;
 
 DROP FUNCTION ends, sub, deliver, event;
 DROP TABLE story;
-TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.product, stripe_portal.price, stripe_portal.subscription;
+TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.product, stripe_portal.price, stripe_portal.subscription, stripe_portal.subscription_change;

@@ -3,9 +3,8 @@
 -- terms: what a price asks for, as jsonb under the names of the columns of
 -- table price.  item: {"id", "price", "product", "quantity", "terms"}.
 -- discount: {"id", "item", "coupon", "duration", "percent_off", "amount_off",
--- "currency", "products", "end"}, where item is set on the discount of one
--- item, and end is a unix time.  Both are read here from what Stripe sends,
--- and completed from the tables where Stripe sends no more than an id.
+-- "currency", "currency_options", "products", "end"}, where item is set on the
+-- discount of one item, and end is a unix time.
 --
 -- Money is numeric in minor units, with whatever fraction it has, and is
 -- rounded once, at the very end.  What can not be known is NULL, never 0.
@@ -74,6 +73,15 @@ RETURN amount * CASE "interval" WHEN 'month' THEN 12 WHEN 'year' THEN 1 WHEN 'we
 COMMENT ON FUNCTION stripe_portal.monthly_amount(numeric, text, integer) IS
 'What an amount that is due every so many days, weeks, months or years comes to in a month: a twelfth of a year of 365 days. NULL for an interval that Stripe does not have';
 
+CREATE OR REPLACE FUNCTION stripe_portal.amount_off(discount jsonb, currency text)
+RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (CASE WHEN discount ->> 'currency' = currency THEN discount ->> 'amount_off'
+             ELSE discount #>> ARRAY['currency_options', currency, 'amount_off'] END)::numeric;
+
+COMMENT ON FUNCTION stripe_portal.amount_off(jsonb, text) IS
+'The amount that a discount takes off in a currency; NULL if it takes none';
+
 CREATE OR REPLACE FUNCTION stripe_portal.discount_counts(discount jsonb, currency text, at timestamptz)
 RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -83,7 +91,7 @@ RETURN CASE
     WHEN discount ->> 'duration' IS NULL THEN NULL
     WHEN discount ->> 'percent_off' IS NOT NULL THEN true
     WHEN discount ->> 'amount_off' IS NULL THEN NULL
-    ELSE coalesce(discount ->> 'currency' = currency, true)
+    ELSE stripe_portal.amount_off(discount, currency) IS NOT NULL
 END;
 
 COMMENT ON FUNCTION stripe_portal.discount_counts(jsonb, text, timestamptz) IS
@@ -125,7 +133,7 @@ BEGIN
             amount := CASE WHEN stripe_portal.discount_counts(discount, currency, at) THEN
                 CASE WHEN discount ->> 'percent_off' IS NOT NULL
                      THEN amount * (100 - (discount ->> 'percent_off')::numeric) / 100
-                     ELSE amount - least(amount, (discount ->> 'amount_off')::numeric) END END;
+                     ELSE amount - least(amount, stripe_portal.amount_off(discount, currency)) END END;
         END LOOP;
 
         amount := stripe_portal.monthly_amount(
@@ -153,7 +161,7 @@ BEGIN
 
         -- A percentage comes off each item, an amount off each invoice: off
         -- all items together, as often as the most frequent one is invoiced.
-        SELECT sum(rest[n]), max(often[n]) * (discount ->> 'amount_off')::numeric INTO total, off
+        SELECT sum(rest[n]), max(often[n]) * stripe_portal.amount_off(discount, currency) INTO total, off
         FROM unnest(eligible) AS n;
         IF discount ->> 'percent_off' IS NOT NULL THEN
             off := total * (discount ->> 'percent_off')::numeric / 100;
@@ -187,47 +195,124 @@ COMMENT ON FUNCTION stripe_portal.earning(text, jsonb) IS
 'Whether a subscription counts for the MRR. earning: active or past_due; paused: by its status, or by pause_collection, while no money is asked for, whatever becomes of the invoices; none: everything else, also a trial, unpaid and a status that is not known. Not the rule of stripe_portal.access_rule: a trial may use what it does not pay for yet, and who is past_due is counted until given up';
 
 -- ---------------------------------------------------------------------------
--- Reading terms and discounts from what Stripe sends
+-- The MRR of a subscription
 -- ---------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION stripe_portal.read_terms(price jsonb)
+CREATE OR REPLACE FUNCTION stripe_portal.price_terms(price stripe_portal.price)
 RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN jsonb_typeof(price) = 'object' THEN jsonb_strip_nulls(jsonb_build_object(
-    'currency', price ->> 'currency',
-    'type', price ->> 'type',
-    'product', stripe_portal.read_id(price -> 'product'),
-    'billing_scheme', price ->> 'billing_scheme',
-    -- a plan is a price under older names
-    'unit_amount_decimal', coalesce(price ->> 'unit_amount_decimal', price ->> 'unit_amount',
-                                    price ->> 'amount_decimal', price ->> 'amount')::numeric,
-    'interval', coalesce(price #>> '{recurring,interval}', price ->> 'interval'),
-    'interval_count', coalesce(price #>> '{recurring,interval_count}', price ->> 'interval_count')::integer,
-    'usage_type', coalesce(price #>> '{recurring,usage_type}', price ->> 'usage_type'),
-    'tiers_mode', price ->> 'tiers_mode',
-    'tiers', price -> 'tiers',
-    'transform_quantity', coalesce(nullif(price -> 'transform_quantity', 'null'), price -> 'transform_usage')))
-END;
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN jsonb_strip_nulls(jsonb_build_object(
+        'product', price.product, 'currency', price.currency, 'type', price.type,
+        'billing_scheme', price.billing_scheme, 'unit_amount_decimal', price.unit_amount_decimal,
+        'tiers_mode', price.tiers_mode, 'tiers', price.tiers, 'transform_quantity', price.transform_quantity,
+        'interval', price."interval", 'interval_count', price.interval_count, 'usage_type', price.usage_type));
+END
+$$;
 
-COMMENT ON FUNCTION stripe_portal.read_terms(jsonb) IS
-'What a price, or a plan, as Stripe gives it asks for, under the names of the columns of table price; NULL for an id alone';
+COMMENT ON FUNCTION stripe_portal.price_terms(stripe_portal.price) IS
+'The terms of a price, as item_amount takes them';
 
-CREATE OR REPLACE FUNCTION stripe_portal.read_discount(discount jsonb, item text DEFAULT NULL)
+CREATE OR REPLACE FUNCTION stripe_portal.discount_terms(discount stripe_portal.discount, coupon stripe_portal.coupon)
 RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-BEGIN ATOMIC
-    SELECT jsonb_strip_nulls(jsonb_build_object(
-        'id', stripe_portal.read_id(discount),
-        'item', item,
-        'coupon', stripe_portal.read_id(coupon),
-        'duration', coupon ->> 'duration',
-        'percent_off', (coupon ->> 'percent_off')::numeric,
-        'amount_off', (coupon ->> 'amount_off')::numeric,
-        'currency', coupon ->> 'currency',
-        'products', coupon #> '{applies_to,products}',
-        'end', discount -> 'end'))
-    FROM (SELECT coalesce(discount #> '{source,coupon}', discount -> 'coupon')) AS its (coupon);
-END;
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN jsonb_strip_nulls(jsonb_build_object(
+        'coupon', discount.coupon, 'duration', coupon.duration, 'percent_off', coupon.percent_off,
+        'amount_off', coupon.amount_off, 'currency', coupon.currency, 'currency_options', coupon.currency_options,
+        'products', coupon.applies_to,
+        -- one that was taken away ended then
+        'end', extract(epoch FROM least(discount."end", CASE WHEN discount.deleted THEN nullif(discount.event_created, '-infinity') END))));
+END
+$$;
 
-COMMENT ON FUNCTION stripe_portal.read_discount(jsonb, text) IS
-'A discount as Stripe gives it, an id or an object, as monthly_total takes it; item: the item it is on, NULL for the whole subscription';
+COMMENT ON FUNCTION stripe_portal.discount_terms(stripe_portal.discount, stripe_portal.coupon) IS
+'The terms of a discount and its coupon, as monthly_total takes them';
+
+CREATE OR REPLACE FUNCTION stripe_portal.complete_items(items jsonb, livemode boolean, account text)
+RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+        SELECT coalesce(jsonb_agg(item || jsonb_build_object('terms', stripe_portal.price_terms(price)) ORDER BY n), '[]')
+        FROM jsonb_array_elements(items) WITH ORDINALITY AS i (item, n)
+        LEFT JOIN stripe_portal.price
+            ON (price.id, price.livemode, price.account) = (item ->> 'price', complete_items.livemode, complete_items.account));
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.complete_items(jsonb, boolean, text) IS
+'The items with the terms of their prices, as far as table price knows them';
+
+CREATE OR REPLACE FUNCTION stripe_portal.complete_discounts(discounts jsonb, livemode boolean, account text)
+RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF discounts = '[]' THEN
+        RETURN discounts;
+    END IF;
+    RETURN (
+        SELECT jsonb_agg(named || stripe_portal.discount_terms(d, c) ORDER BY n)
+        FROM jsonb_array_elements(discounts) WITH ORDINALITY AS i (named, n)
+        LEFT JOIN stripe_portal.discount AS d
+            ON (d.id, d.livemode, d.account) = (named ->> 'id', complete_discounts.livemode, complete_discounts.account)
+        LEFT JOIN stripe_portal.coupon AS c
+            ON (c.id, c.livemode, c.account) = (d.coupon, d.livemode, d.account));
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.complete_discounts(jsonb, boolean, text) IS
+'The discounts with their terms and those of their coupons, as far as the tables know them';
+
+CREATE OR REPLACE FUNCTION stripe_portal.mrr(c stripe_portal.subscription_change)
+RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+        SELECT CASE WHEN stripe_portal.earning(c.status, c.pause_collection) = 'earning'
+                    THEN stripe_portal.monthly_total(c.currency,
+                             stripe_portal.complete_items(c.items, c.livemode, c.account),
+                             stripe_portal.complete_discounts(c.discounts, c.livemode, c.account), c.at)
+                    ELSE 0 END);
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.mrr(stripe_portal.subscription_change) IS
+'The MRR of a subscription as its history shows it, in minor units of its currency; 0 if it does not count, NULL if its prices or discounts are not known';
+
+CREATE OR REPLACE FUNCTION stripe_portal.mrr(s stripe_portal.subscription, at timestamptz)
+RETURNS bigint
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT stripe_portal.mrr(jsonb_populate_record(stripe_portal.read_change(s, NULL), jsonb_build_object('at', mrr.at)))
+$$;
+
+COMMENT ON FUNCTION stripe_portal.mrr(stripe_portal.subscription, timestamptz) IS
+'The MRR of a subscription as it is, with the discounts that count at that time: SELECT stripe_portal.mrr(s, now()) FROM stripe_portal.subscription AS s';
+
+CREATE OR REPLACE FUNCTION stripe_portal.next_discount_end(c stripe_portal.subscription_change)
+RETURNS timestamptz
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+        SELECT min(stripe_portal.read_time(discount -> 'end'))
+        FROM jsonb_array_elements(stripe_portal.complete_discounts(c.discounts, c.livemode, c.account)) AS discount
+        WHERE stripe_portal.discount_counts(discount, c.currency, c.at));
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.next_discount_end(stripe_portal.subscription_change) IS
+'When the first of the discounts that count in this row ends, and changes the MRR without an event; NULL if none does';

@@ -218,6 +218,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     kind CONSTANT text := stripe_portal.state_table(object ->> 'object');
+    canceled stripe_portal.subscription;
 BEGIN
     IF kind = 'subscription' THEN
         -- Stripe keeps canceled ones; it loses only those of deleted test data.
@@ -225,7 +226,11 @@ BEGIN
         SET status = 'canceled', ended_at = coalesce(known.ended_at, as_of),
             event = '', event_created = as_of, refetch = false
         WHERE (known.id, known.livemode, known.account) = (object ->> 'id', write_tombstone.livemode, write_tombstone.account)
-          AND NOT stripe_portal.status_is_final(known.status);
+          AND NOT stripe_portal.status_is_final(known.status)
+        RETURNING known.* INTO canceled;
+        IF FOUND THEN
+            PERFORM stripe_portal.record_change(canceled, NULL);
+        END IF;
     ELSIF kind <> 'entitlement' THEN
         EXECUTE format($sql$
             INSERT INTO stripe_portal.%I AS known (id, livemode, account, deleted, event, event_created)
@@ -297,6 +302,7 @@ DECLARE
     origin CONSTANT jsonb := jsonb_build_object(
         'livemode', livemode, 'account', account, 'event', '', 'event_created', date_trunc('second', as_of),
         'deleted', false, 'refetch', false);
+    terms CONSTANT jsonb := stripe_portal.known_terms(object, livemode, account);
     told boolean;
 BEGIN
     IF stripe_portal.object_id(object) IS NULL THEN
@@ -309,9 +315,16 @@ BEGIN
         RETURN true;
     END IF;
 
+    IF object ->> 'object' = 'subscription' THEN
+        PERFORM stripe_portal.lock_changes(stripe_portal.read_id(object -> 'customer'));
+    END IF;
     IF stripe_portal.state_table(object ->> 'object') IS NOT NULL THEN
         PERFORM stripe_portal.write_object(object, origin, false);
         PERFORM stripe_portal.write_embedded(object, origin);
+        PERFORM stripe_portal.reprice_changes(terms, object, livemode, account);
+    END IF;
+    IF object ->> 'object' = 'subscription' THEN
+        PERFORM stripe_portal.record_change(stripe_portal.subscription_row(object, origin), NULL);
     END IF;
     told := stripe_portal.write_payment_facts(NULL, object, origin);
     RETURN told OR stripe_portal.state_table(object ->> 'object') IS NOT NULL;

@@ -181,6 +181,7 @@ DECLARE
     object CONSTANT jsonb := event #> '{data,object}';
     origin CONSTANT jsonb := stripe_portal.event_origin(event, false);
     has_table CONSTANT boolean := stripe_portal.state_table(object ->> 'object') IS NOT NULL;
+    terms CONSTANT jsonb := stripe_portal.known_terms(object, (origin ->> 'livemode')::boolean, origin ->> 'account');
 BEGIN
     -- an upcoming invoice, which does not exist yet
     IF object ->> 'object' = 'invoice' AND object ->> 'id' IS NULL THEN
@@ -192,14 +193,19 @@ BEGIN
                                               (origin ->> 'event_created')::timestamptz);
         RETURN true;
     ELSIF has_table THEN
+        IF object ->> 'object' = 'subscription' THEN
+            PERFORM stripe_portal.lock_changes(stripe_portal.read_id(object -> 'customer'));
+        END IF;
         IF stripe_portal.write_object(object, origin, false) IS NULL THEN
             PERFORM stripe_portal.decide_second(event);
         END IF;
         PERFORM stripe_portal.write_embedded(object, origin);
+        PERFORM stripe_portal.reprice_changes(terms, object, (origin ->> 'livemode')::boolean, origin ->> 'account');
+        PERFORM stripe_portal.record_event(event);
     END IF;
     RETURN stripe_portal.write_payment_facts(event ->> 'type', object, origin) OR has_table;
 END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.apply_event(jsonb) IS
-'Makes the state tables show what the event says, unless they show something newer. False if the event is about an object that no table holds, or about an upcoming invoice, which does not exist yet. Applying an event again changes nothing';
+'Makes the state tables show what the event says, unless they show something newer, and takes it into the history. False if the event is about an object that no table holds, or about an upcoming invoice, which does not exist yet. Applying an event again changes nothing';

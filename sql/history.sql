@@ -1,0 +1,239 @@
+-- The history of subscriptions: what each was on any day, and every movement of
+-- MRR, the same whatever order the facts arrive in.
+\set VERBOSITY terse
+SET TIME ZONE 'UTC';
+SET stripe_portal.webhook_secret_file = '';
+SET stripe_portal.webhook_secret = 'whsec_test_secret';
+
+-- Stripe's clock, by day of 2026 and second.
+CREATE FUNCTION clock(day integer, second integer DEFAULT 0) RETURNS integer
+LANGUAGE sql IMMUTABLE RETURN extract(epoch FROM timestamptz '2026-01-01 00:00:00+00')::integer + 86400 * (day - 1) + second;
+CREATE FUNCTION day(day integer) RETURNS timestamptz LANGUAGE sql IMMUTABLE RETURN to_timestamp(clock(day));
+
+-- A subscription to one price of 20.00 a month, created on day 1, but for …
+CREATE FUNCTION sub(id text, more jsonb DEFAULT '{}', quantity integer DEFAULT 1, price jsonb DEFAULT '{}') RETURNS jsonb LANGUAGE sql AS $$
+    SELECT jsonb_build_object('object', 'subscription', 'id', id, 'customer', 'cus_1', 'status', 'active', 'currency', 'usd',
+        'created', clock(1), 'start_date', clock(1), 'cancel_at', NULL, 'canceled_at', NULL, 'cancel_at_period_end', false, 'ended_at', NULL,
+        'cancellation_details', '{"reason": null, "feedback": null, "comment": null}'::jsonb, 'discounts', '[]'::jsonb,
+        'items', jsonb_build_object('data', jsonb_build_array(jsonb_build_object('id', 'si_' || id, 'quantity', quantity,
+            'price', '{"id": "price_a", "object": "price", "product": "prod_a", "currency": "usd", "type": "recurring", "billing_scheme": "per_unit",
+                       "unit_amount": 2000, "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"}}'::jsonb || price)))) || more $$;
+CREATE FUNCTION event(id text, type text, at integer, object jsonb, previous jsonb DEFAULT NULL) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT jsonb_build_object('id', id, 'object', 'event', 'type', 'customer.subscription.' || type, 'created', at, 'livemode', false,
+        'data', jsonb_build_object('object', object) || CASE WHEN previous IS NULL THEN '{}' ELSE jsonb_build_object('previous_attributes', previous) END) $$;
+CREATE FUNCTION deliver(payload jsonb) RETURNS text LANGUAGE sql AS $$
+    SELECT outcome || coalesce(': ' || error, '')
+    FROM stripe_receive_webhook(payload::text, stripe_sign_webhook(payload::text, 'whsec_test_secret')) $$;
+
+-- What happened, step by step: an event, or an object read from the API.
+CREATE TABLE story (step integer, event jsonb, object jsonb, read_at integer);
+CREATE FUNCTION tell(s story, account text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    outcome text := CASE WHEN s.event IS NOT NULL THEN deliver(s.event || jsonb_build_object('account', account))
+                    ELSE stripe_portal.apply_object(s.object, false, account, to_timestamp(s.read_at))::text END;
+BEGIN
+    IF outcome NOT IN ('applied', 'duplicate', 'true') THEN
+        RAISE '%', outcome;
+    END IF;
+END $$;
+
+-- Tells the story in every order (a quarter of them, if the story is long), each
+-- step twice, each order to an account of its own, and shows how many orders
+-- there were and how many different ends.
+CREATE FUNCTION ends(OUT orders bigint, OUT different bigint) LANGUAGE plpgsql AS $$
+BEGIN
+    TRUNCATE stripe_portal.subscription, stripe_portal.event, stripe_portal.price, stripe_portal.discount, stripe_portal.coupon,
+        stripe_portal.subscription_change;
+    CREATE TEMP TABLE permutation ON COMMIT DROP AS
+    WITH RECURSIVE p AS (
+        SELECT '{}'::integer[] AS steps
+        UNION ALL SELECT p.steps || s.step FROM p, story AS s WHERE NOT s.step = ANY (p.steps))
+    SELECT steps, 'acct_' || row_number() OVER (ORDER BY steps) AS account
+    FROM p WHERE cardinality(steps) = (SELECT count(*) FROM story);
+    DELETE FROM permutation
+    WHERE (SELECT count(*) FROM permutation) > 100 AND replace(account, 'acct_', '')::integer % 4 <> 1;
+    PERFORM tell(s, account), tell(s, account)
+    FROM permutation AS p, unnest(p.steps) WITH ORDINALITY AS o (step, n) JOIN story AS s USING (step)
+    ORDER BY account, n;
+    SELECT count(*), count(DISTINCT rows) INTO orders, different
+    FROM (SELECT string_agg((to_jsonb(c) - 'account')::text, E'\n' ORDER BY c.subscription, c.at) AS rows
+          FROM permutation LEFT JOIN stripe_portal.subscription_change AS c USING (account) GROUP BY account) AS ends;
+END $$;
+
+-- The end of the order in which the steps are numbered.
+CREATE VIEW history AS
+SELECT subscription, to_char(at, 'DDD') AS day, CASE WHEN until = 'infinity' THEN '' ELSE to_char(until, 'DDD') END AS until,
+       status, nullif(event, '') AS event, inferred, mrr, movement, mrr_change AS change
+FROM stripe_portal.subscription_change WHERE account = 'acct_1' ORDER BY subscription, at;
+
+-- ---------------------------------------------------------------------------
+-- A life: a trial, the first money, more of it, less of it, a pause, the end.
+INSERT INTO story (step, event) VALUES
+    (1, event('evt_5', 'created', clock(1), sub('sub_1', jsonb_build_object('status', 'trialing', 'trial_end', clock(8))))),
+    (2, event('evt_4', 'updated', clock(8), sub('sub_1'), '{"status": "trialing"}')),
+    (3, event('evt_3', 'updated', clock(20), sub('sub_1', '{}', 3), '{"items": {}}')),
+    (4, event('evt_2', 'updated', clock(30), sub('sub_1', '{"status": "past_due"}', 2), '{"items": {}}')),
+    (5, event('evt_1', 'deleted', clock(50), sub('sub_1', jsonb_build_object('status', 'canceled', 'ended_at', clock(50), 'canceled_at', clock(50)), 2)));
+SELECT * FROM ends();
+SELECT * FROM history;
+-- what it was on a day
+SELECT to_char(day(d), 'DDD') AS day, (stripe_subscription_at('sub_1', day(d), 'acct_1')).status, (stripe_subscription_at('sub_1', day(d), 'acct_1')).mrr
+FROM unnest(ARRAY[0, 1, 7, 8, 29, 30, 49, 50, 300]) AS d;
+SELECT count(*), sum(mrr) FROM stripe_subscriptions_at(day(25), 'acct_1');
+SELECT count(*), sum(mrr) FROM stripe_subscriptions_at(day(25), 'acct_1', true);
+-- the movements up to a day add up to the MRR of that day
+SELECT d AS day, (SELECT sum(mrr_change) FROM stripe_portal.subscription_change WHERE at <= day(d) AND account = 'acct_1') AS moved, (SELECT sum(mrr) FROM stripe_subscriptions_at(day(d), 'acct_1')) AS mrr
+FROM unnest(ARRAY[8, 20, 30, 50]) AS d;
+-- the MRR of the row that the mirror shows
+SELECT stripe_portal.mrr(s, now()) FROM stripe_portal.subscription AS s WHERE account = 'acct_1';
+
+-- Pauses: of the collection, and of the subscription; and a lapse that is paid.
+DELETE FROM story;
+INSERT INTO story (step, event) VALUES
+    (1, event('evt_5', 'created', clock(1), sub('sub_1'))),
+    (2, event('evt_4', 'updated', clock(8), sub('sub_1', '{"pause_collection": {"behavior": "void", "resumes_at": null}}'))),
+    (3, event('evt_3', 'updated', clock(20), sub('sub_1', '{}', 2))),
+    (4, event('evt_2', 'updated', clock(30), sub('sub_1', '{"status": "unpaid"}', 2))),
+    (5, event('evt_1', 'updated', clock(50), sub('sub_1', '{}', 2)));
+SELECT * FROM ends();
+SELECT * FROM history;
+
+-- Canceled out of a pause: the money went with the pause, the subscriber now.
+DELETE FROM story WHERE step > 2;
+INSERT INTO story (step, event) VALUES (3, event('evt_3', 'deleted', clock(20), sub('sub_1', jsonb_build_object('status', 'canceled', 'ended_at', clock(20), 'canceled_at', clock(20)))));
+SELECT * FROM ends();
+SELECT * FROM history;
+
+-- One second: the last of its states, and what comes after the end is not taken in.
+DELETE FROM story;
+INSERT INTO story (step, event) VALUES
+    (1, event('evt_z', 'created', clock(1), sub('sub_1', '{"status": "incomplete"}'))),
+    (2, event('evt_b', 'updated', clock(1), sub('sub_1'), '{"status": "incomplete"}')),
+    (3, event('evt_a', 'updated', clock(1), sub('sub_1', '{}', 4), jsonb_build_object('items', sub('x') -> 'items'))),
+    (4, event('evt_d', 'deleted', clock(9), sub('sub_1', jsonb_build_object('status', 'canceled', 'ended_at', clock(9)), 4))),
+    (5, event('evt_c', 'updated', clock(10), sub('sub_1', '{}', 4)));
+UPDATE story SET event = jsonb_set(event, '{data,previous_attributes,items,data,0,id}', '"si_sub_1"') WHERE step = 3;
+SELECT * FROM ends();
+SELECT * FROM history;
+
+-- ---------------------------------------------------------------------------
+-- Read from the API, the first that is heard of it: what was before is inferred,
+DELETE FROM story;
+INSERT INTO story (step, object, read_at) VALUES
+    (1, sub('sub_1', jsonb_build_object('trial_start', clock(1), 'trial_end', clock(8), 'cancel_at', clock(61), 'canceled_at', clock(40),
+        'cancellation_details', '{"reason": "cancellation_requested", "feedback": "unused"}'::jsonb)), clock(45));
+SELECT * FROM ends();
+SELECT * FROM history;
+SELECT to_char(at, 'DDD') AS day, cancel_at, canceled_at, cancellation_reason, cancellation_feedback FROM stripe_portal.subscription_change WHERE account = 'acct_1' ORDER BY at;
+-- also what ended long ago,
+UPDATE story SET object = object || jsonb_build_object('status', 'canceled', 'ended_at', clock(61)), read_at = clock(100);
+SELECT * FROM ends();
+SELECT * FROM history;
+-- until the events of the time arrive,
+INSERT INTO story (step, event) VALUES
+    (2, event('evt_3', 'updated', clock(20), sub('sub_1', jsonb_build_object('trial_start', clock(1), 'trial_end', clock(8)), 5))),
+    (3, event('evt_2', 'updated', clock(40), sub('sub_1', jsonb_build_object('trial_start', clock(1), 'trial_end', clock(8), 'cancel_at', clock(61), 'canceled_at', clock(40))))),
+    (4, event('evt_1', 'created', clock(1), sub('sub_1', jsonb_build_object('status', 'trialing', 'trial_start', clock(1), 'trial_end', clock(8)))));
+SELECT * FROM ends();
+SELECT * FROM history;
+-- and the read tells nothing that they do not.
+INSERT INTO story (step, event) VALUES
+    (5, event('evt_0', 'deleted', clock(61), (SELECT object FROM story WHERE step = 1)));
+SELECT * FROM ends();
+SELECT * FROM history;
+
+-- A read tells of what no event has told of, and steps back when one does.
+DELETE FROM story;
+INSERT INTO story (step, event, object, read_at) VALUES
+    (1, event('evt_1', 'created', clock(1), sub('sub_1')), NULL, NULL),
+    (2, event('evt_2', 'updated', clock(5), sub('sub_1', '{}', 2)), NULL, NULL),
+    (3, NULL, sub('sub_1'), clock(9));
+SELECT * FROM ends();
+SELECT * FROM history;
+INSERT INTO story (step, event) VALUES (4, event('evt_3', 'updated', clock(7), sub('sub_1')));
+SELECT * FROM ends();
+SELECT * FROM history;
+-- In the second of an event, the event is right.
+DELETE FROM story WHERE step > 3;
+UPDATE story SET read_at = clock(5);
+SELECT * FROM ends();
+SELECT event, mrr FROM history;
+
+-- ---------------------------------------------------------------------------
+-- Several subscriptions of a customer: a new one is new money, unless the
+-- customer had left.  Which one decides for the other, in any order.
+DELETE FROM story;
+INSERT INTO story (step, event) VALUES
+    (1, event('evt_5', 'created', clock(1), sub('sub_1'))),
+    (2, event('evt_4', 'created', clock(5), sub('sub_2', jsonb_build_object('created', clock(5))))),
+    (3, event('evt_3', 'deleted', clock(8), sub('sub_1', jsonb_build_object('status', 'canceled', 'ended_at', clock(8))))),
+    (4, event('evt_2', 'deleted', clock(9), sub('sub_2', jsonb_build_object('status', 'canceled', 'ended_at', clock(9), 'created', clock(5))))),
+    (5, event('evt_1', 'created', clock(30), sub('sub_3', jsonb_build_object('created', clock(30)))));
+SELECT * FROM ends();
+SELECT * FROM history;
+-- changing over in one second is not a return
+UPDATE story SET event = jsonb_set(event, '{created}', to_jsonb(clock(9))) WHERE step = 5;
+SELECT * FROM ends();
+SELECT subscription, day, movement FROM history WHERE subscription = 'sub_3';
+-- nor is the subscription of somebody else, or of the other mode
+UPDATE story SET event = jsonb_set(event, '{data,object,customer}', '"cus_2"') WHERE step < 5;
+SELECT * FROM ends();
+SELECT subscription, day, movement FROM history WHERE subscription = 'sub_3';
+
+-- ---------------------------------------------------------------------------
+-- What a price asks for can become known later, such as the tiers, which are in
+-- no event; whoever else tells of the price.
+DELETE FROM story;
+INSERT INTO story (step, event, object, read_at) VALUES
+    (1, event('evt_1', 'created', clock(1), sub('sub_1', '{}', 12, '{"unit_amount": null, "billing_scheme": "tiered", "tiers_mode": "graduated"}')), NULL, NULL),
+    (2, event('evt_2', 'updated', clock(5), sub('sub_1', '{}', 5, '{"unit_amount": null, "billing_scheme": "tiered", "tiers_mode": "graduated"}')), NULL, NULL);
+SELECT * FROM ends();
+SELECT * FROM history;
+INSERT INTO story (step, object, read_at) VALUES
+    (3, '{"object": "price", "id": "price_a", "product": "prod_a", "currency": "usd", "type": "recurring", "billing_scheme": "tiered", "tiers_mode": "graduated",
+          "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"}, "created": 1,
+          "tiers": [{"up_to": 10, "unit_amount": 2000}, {"up_to": null, "unit_amount": 1500}]}', clock(9));
+SELECT * FROM ends();
+SELECT * FROM history;
+
+-- An event has the id of a discount; what it takes off is told by others.
+DELETE FROM story;
+INSERT INTO story (step, event, object, read_at) VALUES
+    (1, event('evt_1', 'created', clock(1), sub('sub_1')), NULL, NULL),
+    (2, event('evt_2', 'updated', clock(5), sub('sub_1', '{"discounts": ["di_1"]}')), NULL, NULL),
+    (3, event('evt_3', 'updated', clock(120), sub('sub_1', '{"discounts": ["di_1"]}', 2)), NULL, NULL);
+SELECT * FROM ends();
+SELECT * FROM history;
+INSERT INTO story (step, event, object, read_at) VALUES
+    (4, jsonb_set(event('evt_4', '', clock(5), jsonb_build_object('object', 'discount', 'id', 'di_1', 'customer', 'cus_1', 'subscription', 'sub_1',
+        'start', clock(5), 'end', clock(96), 'source', '{"type": "coupon", "coupon": "STAY20"}'::jsonb)), '{type}', '"customer.discount.created"'), NULL, NULL),
+    (5, NULL, '{"object": "coupon", "id": "STAY20", "percent_off": 20, "duration": "repeating", "duration_in_months": 3, "created": 1}', clock(9));
+SELECT * FROM ends();
+-- it ended by itself
+SELECT * FROM history;
+-- taken away before, and the other way round: of an item, for ever
+UPDATE story SET event = jsonb_set(event, '{data,object,items,data,0,discounts}', '["di_1"]') #- '{data,object,discounts}' WHERE step IN (2, 3);
+UPDATE story SET object = object || '{"duration": "forever"}' WHERE step = 5;
+UPDATE story SET event = event || jsonb_build_object('type', 'customer.discount.deleted', 'created', clock(70)) WHERE step = 4;
+SELECT * FROM ends();
+SELECT * FROM history;
+
+-- A discount that has not ended yet, and one that just has: nothing happens to
+-- the subscription, but the time has come.
+DELETE FROM story WHERE step NOT IN (2, 4, 5);
+UPDATE story SET event = event || jsonb_build_object('type', 'customer.discount.created', 'created', clock(5)) WHERE step = 4;
+UPDATE story SET event = jsonb_set(event, '{data,object,end}', to_jsonb(extract(epoch FROM now() + interval '1 hour')::bigint)) WHERE step = 4;
+UPDATE story SET object = object || '{"duration": "repeating"}' WHERE step = 5;
+SELECT * FROM ends();
+SELECT stripe_portal.settle_changes();
+SELECT mrr, movement, inferred, discount_ends > now() AS discount_ends FROM stripe_portal.subscription_change WHERE account = 'acct_1' ORDER BY at;
+UPDATE stripe_portal.discount SET "end" = now() - interval '1 second';
+UPDATE stripe_portal.subscription_change SET discount_ends = now() - interval '1 second' WHERE discount_ends IS NOT NULL;
+SELECT stripe_portal.settle_changes(), stripe_portal.settle_changes();
+SELECT mrr, movement, inferred, discount_ends FROM stripe_portal.subscription_change WHERE account = 'acct_1' ORDER BY at;
+
+TRUNCATE stripe_portal.subscription, stripe_portal.event, stripe_portal.price, stripe_portal.discount, stripe_portal.coupon,
+    stripe_portal.subscription_change;
+DROP VIEW history;
+DROP FUNCTION ends, tell, deliver, event, sub, day, clock;
+DROP TABLE story;

@@ -1,0 +1,560 @@
+-- billing: what each subscription was on any day, and every movement of MRR.
+--
+-- The facts are the rows with an event, one for each second that something
+-- happened in, and the rows that were read from Stripe's API (event = ''),
+-- which stand where no event tells what they tell.  Everything else is derived
+-- from them by derive_changes, whole subscriptions at a time:
+--
+--   - inferred rows, for what must have happened where no fact tells of it;
+--   - until, mrr, movement, mrr_change and discount_ends of all rows.
+--
+-- It ends with an UPDATE of the rows that were touched.  What is derived from
+-- this table may hang on that UPDATE; it must not hang on the INSERT, which is
+-- also what a restore does.
+
+CREATE OR REPLACE FUNCTION stripe_portal.lock_changes(customer text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- few enough for one transaction to hold them all
+    PERFORM pg_advisory_xact_lock(hashtext('stripe_portal.subscription_change'), hashtext(customer) & 1023);
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.lock_changes(text) IS
+'Locks the history of a customer''s subscriptions to the end of the transaction: one can decide the movement of another. To be taken before the row of a subscription is locked';
+
+CREATE OR REPLACE FUNCTION stripe_portal.read_change(s stripe_portal.subscription, event_type text)
+RETURNS stripe_portal.subscription_change
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c stripe_portal.subscription_change;
+    item jsonb;
+    discount jsonb;
+BEGIN
+    c := jsonb_populate_record(c, to_jsonb(s));
+    c.subscription := s.id;
+    c.at := s.event_created;
+    c.until := 'infinity';
+    c.inferred := false;
+    c.event_type := event_type;
+    c.items := '[]';
+    c.discounts := '[]';
+    FOR discount IN SELECT value FROM jsonb_array_elements(s.discounts) LOOP
+        c.discounts := c.discounts || jsonb_build_object('id', discount);
+    END LOOP;
+    FOR item IN SELECT value FROM jsonb_array_elements(s.items) LOOP
+        -- the periods move on by themselves, and are no change
+        c.items := c.items || item - '{current_period_start,current_period_end,discounts}'::text[];
+        FOR discount IN SELECT value FROM jsonb_array_elements(item -> 'discounts') LOOP
+            c.discounts := c.discounts || jsonb_build_object('id', discount, 'item', item -> 'id');
+        END LOOP;
+    END LOOP;
+    RETURN c;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.read_change(stripe_portal.subscription, text) IS
+'A row of table subscription as one of its history, with nothing derived yet; event_type: the type of the event it was read from';
+
+CREATE OR REPLACE FUNCTION stripe_portal.same_state(a stripe_portal.subscription_change, b stripe_portal.subscription_change)
+RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (a.status, a.items, a.discounts, a.pause_collection, a.trial_end, a.cancel_at, a.cancel_at_period_end,
+            a.canceled_at, a.ended_at, a.cancellation_reason, a.cancellation_feedback,
+            a.cancellation_feedback_option, a.cancellation_comment)
+           IS NOT DISTINCT FROM
+           (b.status, b.items, b.discounts, b.pause_collection, b.trial_end, b.cancel_at, b.cancel_at_period_end,
+            b.canceled_at, b.ended_at, b.cancellation_reason, b.cancellation_feedback,
+            b.cancellation_feedback_option, b.cancellation_comment);
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.same_state(stripe_portal.subscription_change, stripe_portal.subscription_change) IS
+'Whether two rows of a subscription''s history say the same of it, apart from what is derived';
+
+-- ---------------------------------------------------------------------------
+-- What must have happened
+-- ---------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION stripe_portal.first_state(first stripe_portal.subscription_change)
+RETURNS stripe_portal.subscription_change
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    born stripe_portal.subscription_change := first;
+BEGIN
+    born.at := coalesce(first.created, first.start_date);
+    born.status := CASE
+        WHEN first.status IN ('incomplete', 'incomplete_expired') THEN 'incomplete'
+        WHEN coalesce(first.trial_start, born.at) <= born.at AND first.trial_end > born.at THEN 'trialing'
+        WHEN first.status = 'trialing' THEN 'trialing'
+        ELSE 'active' END;
+    born.cancel_at := NULL;
+    born.cancel_at_period_end := false;
+    born.canceled_at := NULL;
+    born.ended_at := NULL;
+    born.cancellation_reason := NULL;
+    born.cancellation_feedback := NULL;
+    born.cancellation_feedback_option := NULL;
+    born.cancellation_comment := NULL;
+    born.inferred := true;
+    born.event := '';
+    born.event_type := NULL;
+    born.mrr := NULL;
+    RETURN born;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.first_state(stripe_portal.subscription_change) IS
+'What a subscription was when it was created, as far as the first that is known of it tells: the same without its cancellation, in its trial or active';
+
+CREATE OR REPLACE FUNCTION stripe_portal.inferred_between(
+    before stripe_portal.subscription_change, after stripe_portal.subscription_change)
+RETURNS SETOF stripe_portal.subscription_change
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    -- the event of the end is the end, if a second late
+    ended CONSTANT timestamptz := CASE WHEN stripe_portal.status_is_final(after.status)
+                                        AND after.event_type IS DISTINCT FROM 'customer.subscription.deleted' THEN after.ended_at END;
+    point timestamptz;
+    state stripe_portal.subscription_change;
+BEGIN
+    FOR point IN
+        SELECT p FROM (
+            SELECT before.trial_end WHERE before.status = 'trialing' AND after.status <> 'trialing'
+            UNION SELECT after.canceled_at WHERE after.canceled_at IS DISTINCT FROM before.canceled_at
+            UNION SELECT ended) AS points (p)
+        WHERE p > before.at AND p < after.at AND p <= coalesce(after.ended_at, 'infinity')
+        ORDER BY p
+    LOOP
+        state := CASE WHEN point = ended THEN after ELSE before END;
+        IF point IS DISTINCT FROM ended AND before.status = 'trialing' AND before.trial_end <= point THEN
+            state.status := CASE WHEN after.status = 'paused' THEN 'paused' ELSE 'active' END;
+        END IF;
+        IF point IS DISTINCT FROM ended AND after.canceled_at <= point THEN
+            state.cancel_at := coalesce(after.cancel_at, after.ended_at);
+            state.cancel_at_period_end := after.cancel_at_period_end;
+            state.canceled_at := after.canceled_at;
+            state.cancellation_reason := after.cancellation_reason;
+            state.cancellation_feedback := after.cancellation_feedback;
+            state.cancellation_feedback_option := after.cancellation_feedback_option;
+            state.cancellation_comment := after.cancellation_comment;
+        END IF;
+        state.at := point;
+        state.inferred := true;
+        state.event := '';
+        state.event_type := NULL;
+        state.mrr := NULL;
+        RETURN NEXT state;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.inferred_between(stripe_portal.subscription_change, stripe_portal.subscription_change) IS
+'What must have happened between two states of a subscription that were not told of by every event in between: the end of the trial, the request to cancel, the end';
+
+-- ---------------------------------------------------------------------------
+-- Deriving a history from its facts
+-- ---------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION stripe_portal.infer_changes(subscription text, livemode boolean, account text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    fact stripe_portal.subscription_change;
+    before stripe_portal.subscription_change;
+    mirror stripe_portal.subscription;
+    born stripe_portal.subscription_change;
+BEGIN
+    DELETE FROM stripe_portal.subscription_change AS c
+    WHERE (c.subscription, c.livemode, c.account) = (infer_changes.subscription, infer_changes.livemode, infer_changes.account)
+      AND c.inferred;
+
+    -- What was read last is what the mirror shows, if no event is newer.
+    SELECT * INTO mirror FROM stripe_portal.subscription AS s
+    WHERE (s.id, s.livemode, s.account) = (infer_changes.subscription, infer_changes.livemode, infer_changes.account)
+      AND s.event = '';
+    IF FOUND THEN
+        INSERT INTO stripe_portal.subscription_change
+        SELECT (stripe_portal.read_change(mirror, NULL)).*
+        ON CONFLICT DO NOTHING;
+    END IF;
+
+    FOR fact IN
+        SELECT * FROM stripe_portal.subscription_change AS c
+        WHERE (c.subscription, c.livemode, c.account) = (infer_changes.subscription, infer_changes.livemode, infer_changes.account)
+        ORDER BY c.at
+    LOOP
+        -- Nothing comes after the end; a read that tells nothing new is none.
+        IF (stripe_portal.status_is_final(before.status) AND NOT stripe_portal.status_is_final(fact.status))
+           OR (fact.event = '' AND stripe_portal.same_state(before, fact)) THEN
+            DELETE FROM stripe_portal.subscription_change AS c
+            WHERE (c.subscription, c.livemode, c.account, c.at) = (fact.subscription, fact.livemode, fact.account, fact.at);
+            CONTINUE;
+        END IF;
+
+        IF before.at IS NOT NULL THEN
+            IF fact.event = '' THEN
+                INSERT INTO stripe_portal.subscription_change
+                SELECT * FROM stripe_portal.inferred_between(before, fact);
+            END IF;
+        ELSIF fact.event_type IS DISTINCT FROM 'customer.subscription.created'
+              AND coalesce(fact.created, fact.start_date) < fact.at THEN
+            born := stripe_portal.first_state(fact);
+            INSERT INTO stripe_portal.subscription_change
+            SELECT born.* UNION ALL SELECT * FROM stripe_portal.inferred_between(born, fact);
+        END IF;
+        before := fact;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.infer_changes(text, boolean, text) IS
+'Makes the inferred rows of a subscription''s history anew: from its creation to the first fact, and before what was read from the API. Drops reads that tell nothing new, and whatever is told of an ended subscription but that it ended';
+
+CREATE OR REPLACE FUNCTION stripe_portal.customer_had_left(
+    customer text, livemode boolean, account text, subscription text, at timestamptz)
+RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+        SELECT coalesce(bool_and(last_of_each.movement = 'churn'), false)
+        FROM (SELECT DISTINCT ON (c.subscription) c.movement
+              FROM stripe_portal.subscription_change AS c
+              WHERE (c.customer, c.livemode, c.account)
+                  = (customer_had_left.customer, customer_had_left.livemode, customer_had_left.account)
+                AND c.subscription <> customer_had_left.subscription
+                AND c.movement IS NOT NULL AND c.at < customer_had_left.at
+              ORDER BY c.subscription, c.at DESC) AS last_of_each);
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.customer_had_left(text, boolean, text, text, timestamptz) IS
+'Whether a customer had paid for other subscriptions before that second, and had left with all of them';
+
+CREATE OR REPLACE FUNCTION stripe_portal.derive_changes(
+    subscription text, livemode boolean, account text, touched timestamptz, reprice boolean)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    next_fact record;
+    c stripe_portal.subscription_change;
+    derived stripe_portal.subscription_change[] := '{}';
+    counts text;
+    ends timestamptz;
+    -- what the rows so far add up to
+    running bigint := 0;
+    paying boolean := false;    -- has paid, and has not left since
+    paused boolean := false;
+    left_before boolean := false;
+BEGIN
+    PERFORM stripe_portal.infer_changes(subscription, livemode, account);
+
+    FOR next_fact IN
+        SELECT h AS state, lead(h.at, 1, 'infinity') OVER (ORDER BY h.at) AS next_at
+        FROM stripe_portal.subscription_change AS h
+        WHERE (h.subscription, h.livemode, h.account)
+            = (derive_changes.subscription, derive_changes.livemode, derive_changes.account)
+        ORDER BY h.at
+    LOOP
+        c := next_fact.state;
+        -- once, and once more for each discount that ends before the next row
+        LOOP
+            counts := stripe_portal.earning(c.status, c.pause_collection);
+            IF counts <> 'earning' THEN
+                c.mrr := 0;
+            ELSIF c.mrr IS NULL OR reprice THEN
+                c.mrr := stripe_portal.mrr(c);
+            END IF;
+
+            ends := CASE WHEN c.discounts <> '[]' AND counts = 'earning' THEN stripe_portal.next_discount_end(c) END;
+            IF ends < next_fact.next_at AND (ends <= now() OR next_fact.next_at < 'infinity') THEN
+                c.until := ends;
+                c.discount_ends := NULL;
+            ELSE
+                c.until := next_fact.next_at;
+                c.discount_ends := CASE WHEN next_fact.next_at = 'infinity' THEN ends END;
+            END IF;
+
+            c.movement := NULL;
+            c.mrr_change := NULL;
+            IF counts = 'none' THEN
+                IF paying THEN
+                    c.movement := 'churn';
+                END IF;
+                left_before := left_before OR paying;
+                paying := false;
+                paused := false;
+            ELSIF counts = 'paused' THEN
+                IF running > 0 THEN
+                    c.movement := 'pause';
+                    paused := true;
+                END IF;
+            ELSIF c.mrr <> running THEN
+                c.movement := CASE
+                    WHEN paused THEN 'resume'
+                    WHEN paying AND c.mrr > running THEN 'expansion'
+                    WHEN paying THEN 'contraction'
+                    WHEN left_before OR stripe_portal.customer_had_left(c.customer, livemode, account, subscription, c.at)
+                    THEN 'reactivation'
+                    ELSE 'new' END;
+                paying := true;
+                paused := false;
+            END IF;
+            IF c.movement IS NOT NULL THEN
+                c.mrr_change := c.mrr - running;
+            END IF;
+            running := coalesce(c.mrr, running);
+
+            derived := derived || c;
+            EXIT WHEN c.until = next_fact.next_at;
+
+            c.at := c.until;
+            c.mrr := NULL;
+            c.inferred := true;
+            c.event := '';
+            c.event_type := NULL;
+            INSERT INTO stripe_portal.subscription_change SELECT c.*;
+        END LOOP;
+    END LOOP;
+
+    UPDATE stripe_portal.subscription_change AS known
+    SET (until, mrr, movement, mrr_change, discount_ends) = (d.until, d.mrr, d.movement, d.mrr_change, d.discount_ends)
+    FROM unnest(derived) AS d
+    WHERE (known.subscription, known.livemode, known.account, known.at) = (d.subscription, d.livemode, d.account, d.at)
+      AND ((known.until, known.mrr, known.movement, known.mrr_change, known.discount_ends)
+           IS DISTINCT FROM (d.until, d.mrr, d.movement, d.mrr_change, d.discount_ends)
+           OR known.at = touched);
+
+    -- It can decide for the customer's other subscriptions whether their
+    -- first money was that of a new customer or of one who had come back.
+    UPDATE stripe_portal.subscription_change AS other
+    SET movement = CASE other.movement WHEN 'new' THEN 'reactivation' ELSE 'new' END
+    WHERE (other.customer, other.livemode, other.account) = (c.customer, derive_changes.livemode, derive_changes.account)
+      AND other.subscription <> derive_changes.subscription
+      AND other.movement IN ('new', 'reactivation')
+      AND NOT EXISTS (SELECT FROM stripe_portal.subscription_change AS earlier
+                      WHERE (earlier.subscription, earlier.livemode, earlier.account)
+                          = (other.subscription, other.livemode, other.account)
+                        AND earlier.movement IS NOT NULL AND earlier.at < other.at)
+      AND (other.movement = 'reactivation')
+          <> stripe_portal.customer_had_left(other.customer, other.livemode, other.account, other.subscription, other.at);
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.derive_changes(text, boolean, text, timestamptz, boolean) IS
+'Derives the history of a subscription from its facts: inferred rows, then what every row lasted, brought in and moved. touched: the row that is new, to be updated in any case; reprice: also the MRR that is known, because a price, coupon or discount has changed';
+
+CREATE OR REPLACE FUNCTION stripe_portal.record_change(s stripe_portal.subscription, event_type text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    fact CONSTANT stripe_portal.subscription_change := stripe_portal.read_change(s, event_type);
+    known stripe_portal.subscription_change;
+BEGIN
+    PERFORM stripe_portal.lock_changes(fact.customer);
+    SELECT * INTO known FROM stripe_portal.subscription_change AS c
+    WHERE (c.subscription, c.livemode, c.account) = (fact.subscription, fact.livemode, fact.account)
+      AND c.at <= fact.at AND NOT c.inferred
+    ORDER BY c.at DESC
+    LIMIT 1;
+
+    IF known.at = fact.at THEN
+        -- the same again; or a read of a second that an event tells of
+        IF known.event = fact.event AND fact.event <> '' OR known.event <> '' AND fact.event = '' THEN
+            RETURN;
+        END IF;
+    ELSIF fact.event = '' AND stripe_portal.same_state(known, fact) THEN
+        RETURN;
+    END IF;
+
+    -- not an upsert, so that there is but one UPDATE, the one at the end
+    DELETE FROM stripe_portal.subscription_change AS c
+    WHERE (c.subscription, c.livemode, c.account, c.at) = (fact.subscription, fact.livemode, fact.account, fact.at);
+    INSERT INTO stripe_portal.subscription_change SELECT fact.*;
+    PERFORM stripe_portal.derive_changes(fact.subscription, fact.livemode, fact.account, fact.at, false);
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.record_change(stripe_portal.subscription, text) IS
+'Takes what a subscription was at its event_created, as read from an event or from the API, into its history; of the events of one second it is to be given the last';
+
+-- ---------------------------------------------------------------------------
+-- What becomes known, or comes to an end, without an event of the subscription
+-- ---------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION stripe_portal.known_terms(object jsonb, livemode boolean, account text)
+RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    named CONSTANT jsonb := jsonb_path_query_array(object,
+        'lax $.** ? (@.object == "discount" || @.object == "coupon" || @.object == "price") ? (exists(@.id))');
+BEGIN
+    IF named = '[]' THEN
+        RETURN '{}';
+    END IF;
+    RETURN (
+        SELECT coalesce(jsonb_object_agg(kind || ' ' || id, terms), '{}')
+        FROM (SELECT DISTINCT n ->> 'object', n ->> 'id' FROM jsonb_array_elements(named) AS n) AS of (kind, id),
+             LATERAL (
+                SELECT stripe_portal.price_terms(p) FROM stripe_portal.price AS p
+                WHERE kind = 'price' AND (p.id, p.livemode, p.account) = (of.id, known_terms.livemode, known_terms.account)
+                UNION ALL
+                SELECT stripe_portal.discount_terms(NULL, c) FROM stripe_portal.coupon AS c
+                WHERE kind = 'coupon' AND (c.id, c.livemode, c.account) = (of.id, known_terms.livemode, known_terms.account)
+                UNION ALL
+                SELECT stripe_portal.discount_terms(d, NULL) FROM stripe_portal.discount AS d
+                WHERE kind = 'discount' AND (d.id, d.livemode, d.account) = (of.id, known_terms.livemode, known_terms.account)
+             ) AS known (terms));
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.known_terms(jsonb, boolean, text) IS
+'What the tables know of the terms of the prices, coupons and discounts that are in an object, or are it: by kind and id';
+
+CREATE OR REPLACE FUNCTION stripe_portal.reprice_changes(before jsonb, object jsonb, livemode boolean, account text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    after CONSTANT jsonb := stripe_portal.known_terms(object, livemode, account);
+    affected record;
+BEGIN
+    IF after = before THEN
+        RETURN;
+    END IF;
+    FOR affected IN
+        WITH news AS (
+            SELECT split_part(key, ' ', 1) AS kind, split_part(key, ' ', 2) AS id
+            FROM jsonb_each(after) WHERE value IS DISTINCT FROM before -> key
+        ), discounts AS (
+            SELECT id FROM news WHERE kind = 'discount'
+            UNION
+            SELECT d.id FROM news JOIN stripe_portal.discount AS d
+                ON (d.coupon, d.livemode, d.account) = (news.id, reprice_changes.livemode, reprice_changes.account)
+            WHERE kind = 'coupon'
+        ), subscriptions AS (
+            -- What a price asks for never changes, so only what was missing is news.
+            SELECT c.customer, c.subscription
+            FROM news JOIN stripe_portal.subscription_change AS c
+                ON c.mrr IS NULL AND c.items @> jsonb_build_array(jsonb_build_object('price', news.id))
+            WHERE news.kind = 'price' AND (c.livemode, c.account) = (reprice_changes.livemode, reprice_changes.account)
+            UNION
+            SELECT c.customer, c.subscription
+            FROM discounts JOIN stripe_portal.subscription_change AS c
+                ON c.discounts <> '[]' AND c.discounts @> jsonb_build_array(jsonb_build_object('id', discounts.id))
+            WHERE (c.livemode, c.account) = (reprice_changes.livemode, reprice_changes.account)
+        )
+        SELECT * FROM subscriptions ORDER BY hashtext(customer) & 1023, customer, subscription
+    LOOP
+        PERFORM stripe_portal.lock_changes(affected.customer);
+        PERFORM stripe_portal.derive_changes(affected.subscription, livemode, account, NULL, true);
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.reprice_changes(jsonb, jsonb, boolean, text) IS
+'Works out anew what subscriptions brought in, if an object has told of their prices, coupons or discounts what was not known before; before: what known_terms had said of the object then';
+
+CREATE OR REPLACE FUNCTION stripe_portal.settle_changes()
+RETURNS integer
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    due record;
+    count integer := 0;
+BEGIN
+    FOR due IN
+        SELECT c.customer, c.subscription, c.livemode, c.account
+        FROM stripe_portal.subscription_change AS c
+        WHERE c.discount_ends <= now()
+        UNION
+        -- became known in one transaction while another wrote the row
+        SELECT c.customer, c.subscription, c.livemode, c.account
+        FROM stripe_portal.subscription_change AS c
+        WHERE c.mrr IS NULL AND stripe_portal.mrr(c) IS NOT NULL
+    LOOP
+        PERFORM stripe_portal.lock_changes(due.customer);
+        PERFORM stripe_portal.derive_changes(due.subscription, due.livemode, due.account, NULL, false);
+        count := count + 1;
+    END LOOP;
+    RETURN count;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.settle_changes() IS
+'Enters into the histories the discounts that have ended since, each at its own end: no event tells of it. Gives the number of subscriptions; to be called now and then';
+
+-- ---------------------------------------------------------------------------
+-- Reading a history
+-- ---------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION @extschema@.stripe_subscription_at(
+    subscription text, at timestamptz, account text DEFAULT '', livemode boolean DEFAULT NULL)
+RETURNS stripe_portal.subscription_change
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c
+    FROM stripe_portal.subscription_change AS c
+    WHERE (c.subscription, c.livemode, c.account)
+        = (stripe_subscription_at.subscription, coalesce(stripe_subscription_at.livemode, stripe_portal.key_livemode()),
+           stripe_subscription_at.account)
+      AND c.at <= stripe_subscription_at.at AND c.until > stripe_subscription_at.at
+$$;
+
+COMMENT ON FUNCTION @extschema@.stripe_subscription_at(text, timestamptz, text, boolean) IS
+'What a subscription was at that time: its row of stripe_portal.subscription_change; NULL before it was created, and if it is not known. livemode: NULL is the mode of the configured key, live without one';
+
+CREATE OR REPLACE FUNCTION @extschema@.stripe_subscriptions_at(
+    at timestamptz, account text DEFAULT '', livemode boolean DEFAULT NULL)
+RETURNS SETOF stripe_portal.subscription_change
+LANGUAGE sql STABLE
+-- in this form it is inlined: what the caller asks of the rows meets the index
+BEGIN ATOMIC
+    SELECT *
+    FROM stripe_portal.subscription_change AS c
+    WHERE c.at <= stripe_subscriptions_at.at AND c.until > stripe_subscriptions_at.at
+      AND c.account = stripe_subscriptions_at.account
+      AND c.livemode = coalesce(stripe_subscriptions_at.livemode, stripe_portal.key_livemode());
+END;
+
+COMMENT ON FUNCTION @extschema@.stripe_subscriptions_at(timestamptz, text, boolean) IS
+'What all subscriptions were at that time, also those that had ended by then: rows of stripe_portal.subscription_change. livemode: NULL is the mode of the configured key, live without one';
+
+COMMENT ON TABLE stripe_portal.subscription_change IS 'What each subscription was, from second to second, and every movement of MRR: one row for each second in which something happened, valid from at until the next. Rows are never in conflict with the events, in whatever order those arrived';
+COMMENT ON COLUMN stripe_portal.subscription_change.livemode IS 'Live or test mode; part of the key, because ids do not tell';
+COMMENT ON COLUMN stripe_portal.subscription_change.account IS 'The connected account (acct_…); empty for the key''s own account';
+COMMENT ON COLUMN stripe_portal.subscription_change.at IS 'When it became so, on Stripe''s clock';
+COMMENT ON COLUMN stripe_portal.subscription_change.until IS 'When the next row took over; infinity for the last one. What was on a day: at <= day AND until > day';
+COMMENT ON COLUMN stripe_portal.subscription_change.inferred IS 'No event and no read tells of it, but it must have been so: the creation of a subscription that was first heard of later, the end of its trial, the end of a discount. Gone when events that tell arrive';
+COMMENT ON COLUMN stripe_portal.subscription_change.event IS 'The event it was read from; empty if it was read from the API, or inferred';
+COMMENT ON COLUMN stripe_portal.subscription_change.items IS 'id, price, product and quantity of each item';
+COMMENT ON COLUMN stripe_portal.subscription_change.discounts IS 'id of each discount, and the item it is on if it is not on the whole subscription';
+COMMENT ON COLUMN stripe_portal.subscription_change.mrr IS 'Monthly recurring revenue in minor units of the currency; 0 if it does not count (see stripe_portal.earning), NULL if its prices or discounts are not known';
+COMMENT ON COLUMN stripe_portal.subscription_change.movement IS 'new: the subscription''s first money; reactivation: the same, of a customer who had left with all subscriptions, or of this one after it had lapsed; expansion, contraction (also to 0); pause, resume; churn: it no longer counts. NULL if the MRR did not move, or is not known';
+COMMENT ON COLUMN stripe_portal.subscription_change.mrr_change IS 'What the movement added or took, since the last MRR that was known; their sum up to a time is the MRR at that time. 0 for a churn out of a pause, which had taken everything';
+COMMENT ON COLUMN stripe_portal.subscription_change.discount_ends IS 'When a discount of this row, the last one, will end and change the MRR: stripe_portal.settle_changes() then adds a row';
