@@ -30,6 +30,7 @@ REGRESS        = install \
                  signature webhook ledger state read \
                  mrr history decline_code \
                  access access_matrix \
+                 cancellation \
                  portal refresh return return_token configuration configuration_apply flow \
                  sync drift tick \
                  privileges readme

@@ -409,7 +409,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     named CONSTANT jsonb := jsonb_path_query_array(object,
-        'lax $.** ? (@.object == "discount" || @.object == "coupon" || @.object == "price") ? (exists(@.id))');
+        'lax $.** ? (@.object == "discount" || @.object == "coupon" || @.object == "price" || @.object == "customer") ? (exists(@.id))');
 BEGIN
     IF named = '[]' THEN
         RETURN '{}';
@@ -426,12 +426,15 @@ BEGIN
                 UNION ALL
                 SELECT stripe_portal.discount_terms(d, NULL) FROM stripe_portal.discount AS d
                 WHERE kind = 'discount' AND (d.id, d.livemode, d.account) = (of.id, known_terms.livemode, known_terms.account)
+                UNION ALL
+                SELECT jsonb_build_object('country', c.address -> 'country') FROM stripe_portal.customer AS c
+                WHERE kind = 'customer' AND (c.id, c.livemode, c.account) = (of.id, known_terms.livemode, known_terms.account)
              ) AS known (terms));
 END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.known_terms(jsonb, boolean, text) IS
-'What the tables know of the terms of the prices, coupons and discounts that are in an object, or are it: by kind and id';
+'What the tables know of the terms of the prices, coupons and discounts that are in an object, or are it, and of a customer''s country: by kind and id';
 
 CREATE OR REPLACE FUNCTION stripe_portal.reprice_changes(before jsonb, object jsonb, livemode boolean, account text)
 RETURNS void
@@ -472,11 +475,17 @@ BEGIN
         PERFORM stripe_portal.lock_changes(affected.customer);
         PERFORM stripe_portal.derive_changes(affected.subscription, livemode, account, NULL, true);
     END LOOP;
+
+    -- No column here shows the country, but what is derived from these rows may.
+    UPDATE stripe_portal.subscription_change AS c SET customer = c.customer
+    FROM jsonb_each(after) AS news
+    WHERE news.value IS DISTINCT FROM before -> news.key AND news.key = 'customer ' || c.customer
+      AND (c.livemode, c.account, c.until) = (reprice_changes.livemode, reprice_changes.account, 'infinity');
 END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.reprice_changes(jsonb, jsonb, boolean, text) IS
-'Works out anew what subscriptions brought in, if an object has told of their prices, coupons or discounts what was not known before; before: what known_terms had said of the object then';
+'Works out anew what subscriptions brought in, if an object has told of their prices, coupons or discounts what was not known before, and updates those of a customer who is in another country; before: what known_terms had said of the object then';
 
 CREATE OR REPLACE FUNCTION stripe_portal.settle_changes()
 RETURNS integer
