@@ -187,8 +187,8 @@ SELECT stripe_portal_configure('attempt', true, false);
 \set VERBOSITY terse
 -- what counts is an active rule of the same mode and account
 BEGIN;
-INSERT INTO stripe_portal.winback_rule (name, livemode, active, trigger_on, kind)
-VALUES ('back', false, true, 'ended', 'message'), ('back', true, false, 'ended', 'message');
+INSERT INTO stripe_portal.winback_rule (name, livemode, active, trigger_on, kind, subject, body)
+VALUES ('back', false, true, 'ended', 'message', 's', 'b'), ('back', true, false, 'ended', 'message', 's', 'b');
 SELECT stripe_portal_configure('attempt', false, false);
 SAVEPOINT other;
 SELECT stripe_portal_configure('attempt', false, false, livemode => true);

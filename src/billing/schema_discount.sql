@@ -66,6 +66,8 @@ CREATE TABLE stripe_portal.discount (
 
 CREATE INDEX discount_subscription_idx
     ON stripe_portal.discount (subscription, livemode, account);
+CREATE INDEX discount_customer_idx
+    ON stripe_portal.discount (customer, livemode, account);
 
 SELECT pg_catalog.pg_extension_config_dump('stripe_portal.coupon', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_portal.promotion_code', '');

@@ -108,6 +108,25 @@ $$;
 COMMENT ON FUNCTION stripe_portal.flow_confirmation(stripe_portal.subscription, jsonb) IS
 'What a customer is to confirm, with the item''s id filled in; error 22023 if it is what the subscription has';
 
+CREATE OR REPLACE FUNCTION stripe_portal.retention_coupon(s stripe_portal.subscription)
+RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    coupon text;
+BEGIN
+    -- win-back is built on the portal, so it may not be there
+    IF to_regprocedure('stripe_portal.winback_retention(stripe_portal.subscription)') IS NOT NULL THEN
+        EXECUTE 'SELECT stripe_portal.winback_retention($1)' INTO coupon USING s;
+    END IF;
+    RETURN coupon;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.retention_coupon(stripe_portal.subscription) IS
+'The coupon to offer to a customer who is about to cancel this subscription, by the win-back rules; NULL for none';
+
 CREATE OR REPLACE FUNCTION stripe_portal.session_parameters(
     customer text, livemode boolean, account text, flow text, subscription text, options jsonb,
     OUT parameters jsonb, OUT return_url text)
@@ -121,6 +140,7 @@ DECLARE
     data jsonb := coalesce(options -> 'flow_data', '{}');
     own jsonb := coalesce(data -> flow, '{}');
     chosen stripe_portal.subscription;
+    coupon text;
 BEGIN
     IF options ? 'customer_account' AND options ->> 'customer_account' IS DISTINCT FROM (
         SELECT c.customer_account
@@ -170,6 +190,12 @@ BEGIN
     own := own || jsonb_build_object('subscription', chosen.id);
     IF flow = 'subscription_update_confirm' THEN
         own := stripe_portal.flow_confirmation(chosen, own);
+    ELSIF flow = 'subscription_cancel' AND NOT own ? 'retention' THEN
+        coupon := stripe_portal.retention_coupon(chosen);
+        IF coupon IS NOT NULL THEN
+            own := own || jsonb_build_object('retention', jsonb_build_object(
+                'type', 'coupon_offer', 'coupon_offer', jsonb_build_object('coupon', coupon)));
+        END IF;
     END IF;
     PERFORM stripe_portal.check_flow_configuration(
         flow, own, chosen, configuration.id, configuration.name, livemode, account);

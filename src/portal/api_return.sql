@@ -269,6 +269,7 @@ COMMENT ON FUNCTION @extschema@.stripe_portal_return(text, boolean) IS
 
 COMMENT ON COLUMN stripe_portal.session.return_url IS 'Where the portal''s back link leads, with its placeholders as they were given; never a token';
 COMMENT ON COLUMN stripe_portal.session.state IS 'What stripe_portal.session_state was when the session was opened';
+COMMENT ON COLUMN stripe_portal.session.retention_coupon IS 'The coupon that was offered in the cancel flow, by a win-back rule or by the caller; NULL for none';
 COMMENT ON COLUMN stripe_portal.session.return_until IS 'Until when the token in a return URL works; NULL if there is none in it';
 COMMENT ON COLUMN stripe_portal.session.returned_at IS 'When the customer came back with the token; NULL before';
 COMMENT ON COLUMN stripe_portal.session.outcome IS 'What stripe_portal_return found then; {nothing} if nothing had changed';

@@ -17,6 +17,7 @@ CREATE TABLE stripe_portal.session (
     opened_by text NOT NULL DEFAULT session_user,
     created timestamptz NOT NULL DEFAULT now(),
     state jsonb,
+    retention_coupon text,
     return_until timestamptz,
     returned_at timestamptz,
     outcome text[],

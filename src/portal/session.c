@@ -89,10 +89,11 @@ static SpQuery insert_session = {
 };
 
 static SpQuery keep_state = {
-	.sql = "UPDATE stripe_portal.session AS s SET state = now.state"
+	.sql = "UPDATE stripe_portal.session AS s SET state = now.state, retention_coupon ="
+	" $2 #>> '{flow_data,subscription_cancel,retention,coupon_offer,coupon}'"
 	" FROM stripe_portal.session_state AS now WHERE now.session = s.id AND s.id = $1",
 	.expected = SPI_OK_UPDATE,
-	.types = {UUIDOID}
+	.types = {UUIDOID, JSONBOID}
 };
 
 static SpQuery session_parameters = {
@@ -628,7 +629,11 @@ write_session(const Wish *wish, Session *session)
 
 	/* what the customer is going to change is told by what was there before */
 	if (session->refused == NULL)
-		sp_query_run(&keep_state, &values[11], NULL, InvalidSnapshot);
+	{
+		Datum		opened[2] = {UUIDPGetDatum(session->id), JsonbPGetDatum(wish->parameters)};
+
+		sp_query_run(&keep_state, opened, NULL, InvalidSnapshot);
+	}
 }
 
 /*

@@ -5,7 +5,7 @@ COMMENT ON COLUMN stripe_portal.winback_rule.name IS 'With the customer, it deci
 COMMENT ON COLUMN stripe_portal.winback_rule.livemode IS 'Live or test mode; if left out, that of the configured key';
 COMMENT ON COLUMN stripe_portal.winback_rule.account IS 'The connected account (acct_…); empty for the key''s own account';
 COMMENT ON COLUMN stripe_portal.winback_rule.active IS 'Whether it makes new offers; those it has made go on';
-COMMENT ON COLUMN stripe_portal.winback_rule.trigger_on IS 'cancel_asked: the customer asked for a cancellation; ended: a subscription ended after having been paid for; payment_failed: a payment failed and Stripe does not try again, or the subscription ended for it; trial_not_converted: a trial ended without';
+COMMENT ON COLUMN stripe_portal.winback_rule.trigger_on IS 'cancel_asked: a cancellation was asked for, and has yet to come; ended: a subscription ended that had been active, for whatever reason; payment_failed: it became past_due or unpaid; trial_not_converted: it ended, or was paused, without having been active';
 COMMENT ON COLUMN stripe_portal.winback_rule.feedback IS 'Stripe''s feedback values, or ids of feedback options of your own';
 COMMENT ON COLUMN stripe_portal.winback_rule.reason IS 'Stripe''s reasons of a cancellation';
 COMMENT ON COLUMN stripe_portal.winback_rule.product IS 'Product ids; one item of the subscription has to have one of them';
@@ -16,7 +16,7 @@ COMMENT ON COLUMN stripe_portal.winback_rule.mrr_to IS 'Up to and with this MRR'
 COMMENT ON COLUMN stripe_portal.winback_rule.age_from IS 'From this age of the subscription on';
 COMMENT ON COLUMN stripe_portal.winback_rule.age_to IS 'Before this age of the subscription';
 COMMENT ON COLUMN stripe_portal.winback_rule.country IS 'Two-letter countries of the customer''s address';
-COMMENT ON COLUMN stripe_portal.winback_rule.predicate IS 'A condition in SQL, for the rest';
+COMMENT ON COLUMN stripe_portal.winback_rule.predicate IS 'A condition in SQL on the columns of stripe_portal.winback_case, for the rest: it sees one case, reads what its owner may read, writes nothing, and needs all names qualified';
 COMMENT ON COLUMN stripe_portal.winback_rule.kind IS 'message; cancel_flow_coupon: the coupon is offered in the portal''s cancel flow; coupon, promotion_code: a message with a discount; pause_offer, trial_extension, update_card: a message whose link leads there';
 COMMENT ON COLUMN stripe_portal.winback_rule.subject IS 'The message''s subject, a template';
 COMMENT ON COLUMN stripe_portal.winback_rule.body IS 'The message as plain text, a template';
@@ -30,15 +30,17 @@ COMMENT ON COLUMN stripe_portal.winback_rule.priority IS 'Of the rules that fit,
 COMMENT ON COLUMN stripe_portal.winback_rule.cap_per_customer IS 'How many offers of this rule a customer gets within cap_window';
 COMMENT ON COLUMN stripe_portal.winback_rule.cap_window IS 'The time cap_per_customer is for; NULL for ever';
 COMMENT ON COLUMN stripe_portal.winback_rule.holdout IS 'The share of the customers who get nothing, so that the effect can be measured: 0 to 1';
-COMMENT ON COLUMN stripe_portal.winback_rule.since IS 'What happened before is not touched';
+COMMENT ON COLUMN stripe_portal.winback_rule.since IS 'What happened before is not touched: the moment it was written, or switched on last, unless another is given';
 COMMENT ON COLUMN stripe_portal.winback_rule.created IS 'When the rule was written';
 COMMENT ON COLUMN stripe_portal.winback_rule.owner IS 'The role that wrote the predicate, with whose rights it runs';
 
 COMMENT ON TABLE stripe_portal.winback_offer IS 'What was offered to whom, and what became of it: one row for each rule, customer and episode, also for those who are held out';
 COMMENT ON COLUMN stripe_portal.winback_offer.episode IS 'What the offer was made for, in the same words whenever it is looked at again';
 COMMENT ON COLUMN stripe_portal.winback_offer.trigger_on IS 'As in the rule when the offer was made; so is kind';
+COMMENT ON COLUMN stripe_portal.winback_offer.at IS 'When that happened, on Stripe''s clock';
 COMMENT ON COLUMN stripe_portal.winback_offer.session IS 'The portal session in whose cancel flow it was shown';
-COMMENT ON COLUMN stripe_portal.winback_offer.feedback IS 'As it was known last before the offer was due; so are product, price, country and MRR';
+COMMENT ON COLUMN stripe_portal.winback_offer.feedback IS 'What the customer answered, as it was known last: an id of one of your own options, or Stripe''s value';
+COMMENT ON COLUMN stripe_portal.winback_offer.product IS 'The first of the subscription''s products; so is price';
 COMMENT ON COLUMN stripe_portal.winback_offer.mrr IS 'What was at stake: the MRR before, in minor units of the currency';
 COMMENT ON COLUMN stripe_portal.winback_offer.state IS 'planned; held_out: gets nothing; claimed: a worker is sending it; sent, or shown; accepted; declined: canceled all the same in the cancel flow; expired; canceled: see canceled_because';
 COMMENT ON COLUMN stripe_portal.winback_offer.due_at IS 'When it is to be sent; from here the days of winback_lift are counted, also for those who are held out';

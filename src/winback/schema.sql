@@ -56,6 +56,7 @@ CREATE TABLE stripe_portal.winback_offer (
     trigger_on text NOT NULL,
     kind text NOT NULL,
     subscription text,
+    at timestamptz NOT NULL,
     session uuid,
     -- what lift is told apart by
     feedback text,
