@@ -158,6 +158,14 @@ CALL stripe_sync('{subscription, price}');
 SELECT jsonb_array_length(items) AS items, refetch FROM stripe_portal.subscription;
 SELECT jsonb_array_length(tiers) AS tiers FROM stripe_portal.price WHERE id = 'price_tiered';
 
+-- A kind that the key has no right to read is refused, the others are read.
+SELECT FROM stand_in('POST', 'fault', '{"kind": "forbidden", "path": "/v1/prices", "times": 0}');
+CALL stripe_sync('{price, product}');
+SELECT object, rows, state, error FROM stripe_portal.sync_progress WHERE object IN ('price', 'product') ORDER BY object;
+SELECT count(*) FROM stripe_drift(objects => '{price}');
+SELECT FROM stand_in('POST', 'reset');
+CALL stripe_sync('{price, product}');
+
 -- Connected accounts are read each by itself.
 SELECT FROM stripe_api('POST', '/v1/customers', '{"name": "Theirs"}', account => 'acct_1');
 CALL stripe_sync('{customer}', account => 'acct_1');

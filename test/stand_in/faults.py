@@ -50,6 +50,11 @@ def unavailable(exchange, fault: Fault) -> None:
                          {'Content-Type': 'text/html'}))
 
 
+def forbidden(exchange, fault: Fault) -> None:
+    exchange.send(error_answer(exchange.asked, StripeError(
+        'The provided key does not have the required permissions for this endpoint.', status=403)))
+
+
 def conflict(exchange, fault: Fault) -> None:
     exchange.send(error_answer(exchange.asked, StripeError(
         'There is currently another in-progress request using this idempotent key (that probably means you '
@@ -127,5 +132,5 @@ def deep_json(exchange, fault: Fault) -> None:
 
 
 KINDS = {function.__name__: function for function in (
-    rate_limited, lock_timeout, should_not_retry, server_error, unavailable, conflict, cut_body, invalid_json,
+    rate_limited, lock_timeout, should_not_retry, server_error, unavailable, forbidden, conflict, cut_body, invalid_json,
     not_json, slow_first_byte, slow_body, redirect, huge_body, close, close_after, empty_body, deep_json)}
