@@ -146,15 +146,23 @@ UPDATE stripe_portal.access_rule SET allowed = true, grace = '14 days' WHERE flo
 SELECT stripe_is_active('cus_many') AS period_not_over, stripe_is_active('cus_past_due') AS within_grace;
 UPDATE stripe_portal.access_rule SET grace = '7 days' WHERE flow = 'access' AND status = 'past_due';
 SELECT stripe_is_active('cus_past_due') AS beyond_grace;
--- the grace ends to the microsecond, by the clock of the statement, in any time zone
+-- it ends to the microsecond, by the clock of the statement (one for both of these)
+UPDATE stripe_portal.subscription SET current_period_start = statement_timestamp() - interval '168 hours' + interval '1 microsecond' WHERE id = 'sub_past_due' \; SELECT stripe_is_active('cus_past_due') AS before;
+UPDATE stripe_portal.subscription SET current_period_start = statement_timestamp() - interval '168 hours' WHERE id = 'sub_past_due' \; SELECT stripe_is_active('cus_past_due') AS at;
+-- and in every time zone, though the clocks are changed somewhere in a year
 BEGIN;
-UPDATE stripe_portal.access_rule SET grace = '1 day' WHERE flow = 'access' AND status = 'past_due';
 SET LOCAL TimeZone = 'Europe/Berlin';
-UPDATE stripe_portal.subscription SET current_period_start = '2026-03-28 12:00:00+00' WHERE id = 'sub_past_due';
-SELECT stripe_portal.grace_is_over(s, '1 day', '2026-03-29 11:59:59.999999+00') AS before,
-       stripe_portal.grace_is_over(s, '1 day', '2026-03-29 12:00:00+00') AS at,
-       stripe_portal.grace_is_over(s, '1 month', '2026-04-28 11:59:59.999999+00') AS month
-FROM stripe_portal.subscription AS s WHERE s.id = 'sub_past_due';
+DO $$
+BEGIN
+    FOR days IN 1 .. 364 LOOP
+        UPDATE stripe_portal.access_rule SET grace = make_interval(days => days) WHERE flow = 'access' AND status = 'past_due';
+        UPDATE stripe_portal.subscription SET current_period_start = statement_timestamp() - make_interval(hours => 24 * days) WHERE id = 'sub_past_due';
+        ASSERT NOT stripe_is_active('cus_past_due'), days;
+        UPDATE stripe_portal.subscription SET current_period_start = current_period_start + interval '1 second' WHERE id = 'sub_past_due';
+        ASSERT stripe_is_active('cus_past_due'), days;
+    END LOOP;
+END
+$$;
 ROLLBACK;
 -- a time that is not known is no grace; without a grace it does not matter
 UPDATE stripe_portal.subscription SET current_period_start = NULL WHERE id = 'sub_past_due';
@@ -189,6 +197,25 @@ UPDATE stripe_portal.subscription SET pause_collection = NULL WHERE id = 'sub_m4
 INSERT INTO export VALUES ('cus_many');
 DROP TABLE export;
 SELECT subscription, problem FROM stripe_portal.access WHERE customer = 'cus_deleted' AND flow = 'access';
+-- who may read the tables may read the view
+CREATE ROLE regress_reader;
+GRANT USAGE ON SCHEMA stripe_portal TO regress_reader;
+GRANT SELECT ON stripe_portal.access, stripe_portal.access_rule, stripe_portal.subscription, stripe_portal.customer TO regress_reader;
+SET ROLE regress_reader;
+SELECT subscription FROM stripe_portal.access WHERE customer = 'cus_many' AND flow = 'access' AND problem IS NULL;
+RESET ROLE;
+DROP OWNED BY regress_reader;
+DROP ROLE regress_reader;
+-- one clock for all workers of a parallel query
+UPDATE stripe_portal.access_rule SET grace = '7 days' WHERE flow = 'access' AND status = 'past_due';
+CREATE TABLE big AS SELECT 'cus_past_due' AS customer_id FROM generate_series(1, 5000);
+ANALYZE big;
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET min_parallel_table_scan_size = 0;
+UPDATE stripe_portal.subscription SET current_period_start = statement_timestamp() - interval '168 hours' + interval '1 microsecond' WHERE id = 'sub_past_due' \; SELECT count(*) FILTER (WHERE stripe_is_active(customer_id)) AS through FROM big;
+UPDATE stripe_portal.subscription SET current_period_start = '-infinity' WHERE id = 'sub_past_due';
+DROP TABLE big;
 
 -- A product of its own: one that is not for everybody, under a name of ours.
 INSERT INTO stripe_portal.access_rule (flow, status, product, allowed) VALUES ('reports', 'active', 'prod_pro', true);

@@ -1,44 +1,33 @@
 -- access: the one rule, for the portal, for triggers, for queries and policies.
 
--- These two are one expression each, so that the planner puts them into the
--- query that asks; keep them free of subqueries and of SET.
-
--- Days and months are counted in UTC: the answer must not hang on TimeZone.
-CREATE OR REPLACE FUNCTION stripe_portal.grace_is_over(s stripe_portal.subscription, grace interval, at timestamptz)
-RETURNS boolean
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN coalesce(
-    (CASE WHEN s.status IN ('past_due', 'unpaid') THEN s.current_period_start
-          ELSE coalesce(s.ended_at, s.current_period_end) END AT TIME ZONE 'UTC') + grace
-    <= at AT TIME ZONE 'UTC', true);
-
-COMMENT ON FUNCTION stripe_portal.grace_is_over(stripe_portal.subscription, interval, timestamptz) IS
-'Whether the grace has passed since the end of what was paid. That is current_period_end, but current_period_start for past_due and unpaid, whose current period is the one that is not paid, and ended_at once there is one. True if that time is unknown';
-
-CREATE OR REPLACE FUNCTION stripe_portal.access_problem(
-    rule stripe_portal.access_rule, s stripe_portal.subscription, at timestamptz)
-RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE
-    WHEN NOT rule.allowed THEN 'allowed'
-    WHEN rule.grace IS NOT NULL AND stripe_portal.grace_is_over(s, rule.grace, at) THEN 'grace'
-    -- flexible subscriptions set cancel_at only, so look at both
-    WHEN rule.cancel_scheduled <> (s.status NOT IN ('canceled', 'incomplete_expired')
-                                   AND (s.cancel_at IS NOT NULL OR s.cancel_at_period_end)) THEN 'cancel_scheduled'
-    WHEN rule.collection_paused <> (s.pause_collection IS NOT NULL) THEN 'collection_paused'
-    WHEN rule.trial <> (s.status = 'trialing' OR (s.status NOT IN ('canceled', 'incomplete_expired')
-                                                  AND coalesce(s.trial_end > at, false))) THEN 'trial'
-END;
-
-COMMENT ON FUNCTION stripe_portal.access_problem(stripe_portal.access_rule, stripe_portal.subscription, timestamptz) IS
-'The first column of a rule that a subscription of its status and product does not meet; NULL if it meets all, and so lets its customer through';
-
+-- What everybody asks.  No function of ours is in it: who may read the tables
+-- may read the view.  Its time is that of the statement, which is the same in
+-- parallel workers; days and months of grace are counted in UTC, so that the
+-- answer does not hang on TimeZone.
 CREATE OR REPLACE VIEW stripe_portal.access WITH (security_invoker = true) AS
 SELECT s.customer, s.livemode, s.account, r.flow, s.id AS subscription, s.status, r.product,
-       CASE WHEN EXISTS (SELECT FROM stripe_portal.customer AS c
-                         WHERE c.id = s.customer AND c.livemode = s.livemode AND c.account = s.account AND c.deleted)
-            THEN 'customer_deleted'
-            ELSE stripe_portal.access_problem(r, s, statement_timestamp()) END AS problem
+       CASE
+           WHEN EXISTS (SELECT FROM stripe_portal.customer AS c
+                        WHERE c.id = s.customer AND c.livemode = s.livemode AND c.account = s.account AND c.deleted)
+               THEN 'customer_deleted'
+           WHEN NOT r.allowed
+               THEN 'allowed'
+           WHEN r.grace IS NOT NULL AND coalesce(
+                   (CASE WHEN s.status IN ('past_due', 'unpaid') THEN s.current_period_start
+                         ELSE coalesce(s.ended_at, s.current_period_end) END AT TIME ZONE 'UTC') + r.grace
+                   <= statement_timestamp() AT TIME ZONE 'UTC', true)
+               THEN 'grace'
+           -- flexible subscriptions set cancel_at only, so look at both
+           WHEN r.cancel_scheduled <> (s.status NOT IN ('canceled', 'incomplete_expired')
+                                       AND (s.cancel_at IS NOT NULL OR s.cancel_at_period_end))
+               THEN 'cancel_scheduled'
+           WHEN r.collection_paused <> (s.pause_collection IS NOT NULL)
+               THEN 'collection_paused'
+           WHEN r.trial <> (s.status = 'trialing'
+                            OR (s.status NOT IN ('canceled', 'incomplete_expired')
+                                AND coalesce(s.trial_end > statement_timestamp(), false)))
+               THEN 'trial'
+       END AS problem
 FROM stripe_portal.subscription AS s
 JOIN stripe_portal.access_rule AS r ON r.status = s.status
     AND (r.product = '' OR s.items @> jsonb_build_array(jsonb_build_object('product', r.product)));
@@ -46,7 +35,7 @@ JOIN stripe_portal.access_rule AS r ON r.status = s.status
 COMMENT ON VIEW stripe_portal.access IS
 'What the rule says of each subscription: one row for each row of access_rule that speaks of its status and of all products or one of its own. A customer is let through for a flow by one row without a problem';
 COMMENT ON COLUMN stripe_portal.access.product IS 'Of the rule: empty is the general row';
-COMMENT ON COLUMN stripe_portal.access.problem IS 'The column of access_rule that is not met, or customer_deleted; NULL: this row lets the customer through';
+COMMENT ON COLUMN stripe_portal.access.problem IS 'The first column of access_rule that is not met, or customer_deleted; NULL: this row lets the customer through';
 
 CREATE OR REPLACE FUNCTION @extschema@.stripe_is_active(
     customer text, flow text DEFAULT 'access', account text DEFAULT '', livemode boolean DEFAULT NULL)
