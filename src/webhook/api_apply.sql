@@ -96,28 +96,34 @@ AS $$
         UNION ALL
         SELECT jsonb_strip_nulls(stripe_portal.put_back(after, previous)), -1, false FROM candidate
         WHERE previous IS NOT NULL
-    ), walk AS (
-        SELECT state, entered, creates FROM step
-        UNION ALL
-        -- An event that does not say what it changed shows a state: entered
-        -- from somewhere, if no step leads there or from there.
-        SELECT DISTINCT after, 1, false FROM candidate
-        WHERE NOT (previous IS NOT NULL OR creates OR deletes) AND after NOT IN (SELECT state FROM step)
     ), entered_more AS (
-        -- that of the creation is the first one, so not the last if there is
-        -- any other
-        SELECT state, bool_and(creates) AS is_the_first FROM walk GROUP BY state HAVING sum(entered) > 0
+        SELECT state, bool_and(creates) AS is_the_first FROM step GROUP BY state HAVING sum(entered) > 0
+    ), shown AS (
+        -- An event that does not say what it changed shows a state that was
+        -- there at some time.
+        SELECT after AS state FROM candidate
+        WHERE NOT (previous IS NOT NULL OR creates OR deletes)
     ), last_state AS (
+        SELECT state FROM entered_more WHERE NOT is_the_first
+        UNION
+        SELECT state FROM shown
+        UNION
+        -- that of the creation, if nothing else is spoken of
         SELECT state FROM entered_more
-        WHERE NOT is_the_first OR (SELECT bool_and(is_the_first) FROM entered_more)
+        WHERE is_the_first AND NOT EXISTS (SELECT FROM shown)
+          AND NOT EXISTS (SELECT FROM entered_more AS other WHERE NOT other.is_the_first)
     ), verdict AS (
         -- Several states are left when events of this second have yet to
-        -- arrive; none, when the walk ended where it began.
-        SELECT count(*) = 1 AS certain FROM last_state
+        -- arrive, or do not say where they came from; none, when the walk
+        -- ended where it began.  And where all say the same, that is it.
+        SELECT count(*) = 1 AND (EXISTS (SELECT FROM entered_more) OR NOT EXISTS (SELECT FROM step))
+               OR (SELECT count(DISTINCT after) = 1 FROM candidate) AS certain
+        FROM last_state
     )
     SELECT candidate.e, verdict.certain
     FROM candidate, verdict
-    WHERE NOT verdict.certain OR candidate.after = (SELECT state FROM last_state)
+    WHERE NOT verdict.certain OR candidate.after IN (SELECT state FROM last_state)
+       OR NOT EXISTS (SELECT FROM last_state)
     ORDER BY candidate.creates, candidate.id DESC
     LIMIT 1
 $$;

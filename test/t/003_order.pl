@@ -1,214 +1,252 @@
-# Histories of subscriptions, made up at random, delivered in random orders, by
-# one connection and by eight at once that all deliver everything: the state and
-# the history end the same, what the state shows without a mark is true, and the
-# movements add up to it.
+
+# Any order: histories of every kind of object, made up at random, end in the
+# same rows in every table, whatever order they are told in, by one connection
+# or by eight at once that all tell everything; and what the rows say without a
+# mark for a refetch is true.
 #
 # SP_SEED repeats a run.
 
 use strict;
 use warnings;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use Histories qw(history_kinds make_history);
 use IPC::Run ();
-use JSON::PP;
-use List::Util qw(shuffle);
+use List::Util qw(uniq);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $seed = $ENV{SP_SEED} // int(rand(2**31));
-my $histories = 150;
-my $orders = 6;
+my $histories = 1000;
+my $orders = 50;
+my $received = 4;     # of these with signature and all, as Stripe delivers; the others begin behind it
+my $short = 5;        # so many events can be told in 120 orders
+my $few = 130;        # histories for that, and for the clients
 my $clients = 8;
 
 srand($seed);
-note "SP_SEED=$seed: $histories histories, $orders orders, $clients clients";
+note "SP_SEED=$seed";
 
-my $price = {
-	id => 'price_1', object => 'price', currency => 'usd', unit_amount => 1000,
-	recurring => { interval => 'month', interval_count => 1, usage_type => 'licensed' } };
-my $json = JSON::PP->new->canonical;
-my (@events, %truth);
-make_history($_) foreach 1 .. $histories;
-note scalar(@events) . ' events';
+my (@events, @truth);
+my @kinds = history_kinds();
+foreach my $n (1 .. $histories)
+{
+	my ($events, $truth) = make_history($kinds[ $n % @kinds ], $n);
+
+	push @events, map { [ $n, $_ + 1, $events->[$_] ] } 0 .. $#$events;
+	push @truth, [ $n, @$truth ];
+}
+note "$histories histories of " . @kinds . ' kinds, ' . @events . ' events and reads';
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
-$node->append_conf('postgresql.conf', 'fsync = off');
+$node->append_conf('postgresql.conf', "fsync = off\nautovacuum = off");
 $node->start;
-$node->safe_psql('postgres', q(
-	CREATE EXTENSION stripe_portal;
-	CREATE FUNCTION deliver(payload text) RETURNS void LANGUAGE plpgsql AS $$
-	DECLARE
-		receipt record;
-	BEGIN
-		receipt := stripe_receive_webhook(payload, stripe_sign_webhook(payload, 'whsec_order'));
-		IF receipt.outcome NOT IN ('applied', 'duplicate') THEN
-			RAISE 'event % is %: %', receipt.event, receipt.outcome, receipt.error;
-		END IF;
-	END $$;
-));
 
-my $rows;
-foreach my $order (1 .. $orders)
-{
-	my $again = $events[ rand @events ];
+# Two databases, one per core: each order begins with empty tables.
+my @databases = ('postgres', 'second');
+$node->safe_psql('postgres', 'CREATE DATABASE second');
+my $setup = sql() . copy('story', @events) . copy('truth', @truth) . 'ANALYZE;';
+$node->safe_psql($_, $setup) foreach @databases;
 
-	forget();
-	$node->safe_psql('postgres', script(shuffle(@events, $again)));
-	$rows //= rows();
-	is(difference($rows, rows()), '', "order $order ends in the same rows");
-}
+# ---------------------------------------------------------------------------
+# Orders at random
 
-# All clients at once, each with every event in an order of its own.
-forget();
-my @runs = map {
-	my ($script, $out, $err) = (script(shuffle @events), '', '');
-	{   err => \$err,
-		run => IPC::Run::start(
-			[ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', '-', '-d', $node->connstr('postgres') ],
-			'<', \$script, '>', \$out, '2>', \$err)
-	};
-} 1 .. $clients;
-$_->{run}->finish foreach @runs;
-is(join('', map { ${ $_->{err} } } @runs), '', "$clients clients at once get in no one's way");
-is(difference($rows, rows()), '', 'and end in the same rows');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM stripe_portal.event'),
-	scalar(@events), 'every event is in the ledger once');
+my @told = at_once(map {
+	my $n = $_;
+	[ $databases[$n], map { sprintf "SELECT play_shuffled(%d, %s);\n", $seed + $_, $_ <= $received ? 'true' : 'false' }
+		  grep { $_ % 2 == $n } 1 .. $orders ]
+} 0, 1);
+is(scalar(map { split /\n/ } @told), $orders, "told in $orders orders, $received of them received as webhooks");
+is(join("\n", uniq(map { split /\n/ } @told)), (split /\n/, $told[0])[0], 'every order ends in the same rows in every table');
+note $node->safe_psql('postgres', q(SELECT string_agg(format('%s %s', count, tablename), ', ') FROM (
+	SELECT count(*), tablename FROM state GROUP BY tablename ORDER BY tablename) AS s));
 
-# What is not marked is true; and most is not marked.
-my ($marked, @wrong) = (0);
-foreach my $line (split /\n/, $node->safe_psql('postgres', q(
-	SELECT id, refetch, status, cancel_at IS NOT NULL, items -> 0 ->> 'quantity', coalesce(cancellation_feedback, '-')
-	FROM stripe_portal.subscription)))
-{
-	my ($id, $refetch, $shown) = split /\|/, $line, 3;
-
-	$marked++ if $refetch eq 't';
-	push @wrong, "$id: $shown, but is $truth{$id}" if $refetch eq 'f' && $shown ne $truth{$id};
-}
-is(join("\n", @wrong), '', 'what is not marked for a refetch is true');
-cmp_ok($marked, '<', $histories / 5, 'few are marked');
+is($node->safe_psql('postgres', q(
+	SELECT format('%s %s is %s, but should be %s', tablename, id, state.row, truth.row)
+	FROM truth LEFT JOIN state USING (tablename, id)
+	WHERE state.row IS NULL OR NOT (state.row @> truth.row OR coalesce((state.row ->> 'refetch')::boolean, false)) ORDER BY 1 LIMIT 5)),
+	'', 'what is not marked for a refetch is true');
+my $marked = $node->safe_psql('postgres', q(
+	SELECT count(*) FROM truth JOIN state USING (tablename, id) WHERE (state.row ->> 'refetch')::boolean));
+cmp_ok($marked, '<', $histories / 10, 'few are marked');
 note "$marked of $histories are marked for a refetch";
 
-# What came and went adds up to what is there, for each subscription.
 is($node->safe_psql('postgres', q(
 	SELECT s.id, stripe_portal.mrr(s, now()), sum(c.mrr_change)
 	FROM stripe_portal.subscription AS s
 	JOIN stripe_portal.subscription_change AS c ON c.subscription = s.id
 	GROUP BY s.id, s.livemode, s.account
-	HAVING stripe_portal.mrr(s, now()) <> coalesce(sum(c.mrr_change), 0))), '', 'the movements add up to the state');
+	HAVING stripe_portal.mrr(s, now()) <> coalesce(sum(c.mrr_change), 0))), '', 'the movements of MRR add up to the state');
 cmp_ok($node->safe_psql('postgres', q(SELECT count(DISTINCT movement) FROM stripe_portal.subscription_change)),
 	'>=', 4, 'in movements of many kinds');
+
+# ---------------------------------------------------------------------------
+# All orders of the short ones: one after the other, each history on its own
+
+my ($some, $some_events) = split /\|/, $node->safe_psql('postgres', qq(
+	SELECT count(DISTINCT history), count(*) FROM short_story($short, $few)));
+@told = at_once(map {
+	my $n = $_;
+	[ $databases[$n], map { "SELECT play_permuted($_, $short, $few);\n" } grep { $_ % 2 == $n } 0 .. 119 ]
+} 0, 1);
+is(scalar(map { split /\n/ } @told), 120, "$some histories of up to $short events, $some_events events, told in all orders");
+is(join("\n", uniq(map { split /\n/ } @told)), (split /\n/, $told[0])[0], 'every order ends in the same rows in every table');
+
+# ---------------------------------------------------------------------------
+# All clients at once, each with everything in an order of its own
+
+my $expected = $node->safe_psql('postgres', "SELECT play_shuffled(1, true, $few)");
+$node->safe_psql('postgres', 'SELECT forget()');
+at_once(map { [ 'postgres', "CALL deliver_shuffled($_, $few);\n" ] } 1 .. $clients);
+is($node->safe_psql('postgres', qq(SELECT digest('$few histories'))), $expected, "$clients clients at once, of $few histories, end in the same rows");
+is($node->safe_psql('postgres', 'SELECT count(*) FROM stripe_portal.event'),
+	$node->safe_psql('postgres', "SELECT count(*) FROM story WHERE history <= $few AND NOT payload::jsonb ? 'as_of'"),
+	'and every event is in the ledger once');
 
 $node->stop;
 done_testing();
 
-# One subscription from its creation, or from somewhere later, to somewhere.
-# Two events out of three share a second with the one before.
-sub make_history
+# Scripts, each for a database, at the same time; what they print.
+sub at_once
 {
-	my ($n) = @_;
-	my $id = "sub_$n";
-	my $second = 1700000000;
-	my %state = (status => 'active', cancel_at => undef, quantity => 1, feedback => undef);
+	my @runs = map {
+		my ($database, @script) = @$_;
+		my ($in, $out, $err) = (join('', @script), '', '');
 
-	my @history = ([ 'created', {%state}, undef, $second ]) x (rand() < 0.5);
-	foreach (1 .. 1 + int(rand(6)))
-	{
-		my %before = %state;
-		my $type = 'updated';
+		{ out => \$out, err => \$err, run => IPC::Run::start(
+			[ 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-f', '-', '-d', $node->connstr($database) ],
+			'<', \$in, '>', \$out, '2>', \$err) };
+	} @_;
 
-		if ($state{status} eq 'canceled' || rand() < 0.3)
-		{
-			$state{feedback} = (undef, 'unused', 'too_complex')[ rand 3 ];
-		}
-		elsif (rand() < 0.1)
-		{
-			$state{status} = 'canceled';
-			$type = 'deleted';
-		}
-		elsif (rand() < 0.5)
-		{
-			$state{cancel_at} = $state{cancel_at} ? undef : 1800000000;
-		}
-		else
-		{
-			$state{quantity} = 1 + int(rand(3));
-			$state{status} = ('active', 'past_due')[ rand 2 ];
-		}
-
-		my @changed = grep { ($before{$_} // '') ne ($state{$_} // '') } sort keys %state;
-		next unless @changed;
-		$second += 1 if rand() < 0.33;
-		push @history, [ $type, {%state}, $type eq 'deleted' ? undef : [ \%before, @changed ], $second ];
-	}
-	@history = ([ 'created', {%state}, undef, $second ]) unless @history;
-
-	# ids say nothing about the order
-	my @ids = shuffle(1 .. @history);
-	foreach my $event (@history)
-	{
-		my ($type, $after, $change, $created) = @$event;
-		my %data = (object => object($id, %$after));
-
-		if ($change)
-		{
-			my ($before, @changed) = @$change;
-			my $old = object($id, %$before);
-			my %key = (status => 'status', cancel_at => 'cancel_at', quantity => 'items', feedback => 'cancellation_details');
-
-			$data{previous_attributes} = { map { ($key{$_} => $old->{ $key{$_} }) } @changed };
-		}
-		push @events, $json->encode({
-			id => "evt_${n}_" . pop @ids, object => 'event', type => "customer.subscription.$type",
-			created => $created, livemode => JSON::PP::false, data => \%data });
-	}
-	$truth{$id} = join '|', $state{status}, $state{cancel_at} ? 't' : 'f', $state{quantity}, $state{feedback} // '-';
+	$_->{run}->finish foreach @runs;
+	is(join('', map { ${ $_->{err} } } @runs), '', 'nothing goes wrong, no deadlock');
+	return map { ${ $_->{out} } } @runs;
 }
 
-sub object
+sub copy
 {
-	my ($id, %state) = @_;
+	my ($table, @rows) = @_;
 
-	return {
-		id => $id, object => 'subscription', customer => customer($id), currency => 'usd', created => 1699999990, status => $state{status}, cancel_at => $state{cancel_at},
-		cancellation_details => { feedback => $state{feedback} },
-		items => { data => [ { id => 'si_1', quantity => $state{quantity}, price => $price } ] } };
+	return "COPY $table FROM stdin;\n" . join('', map { join("\t", map { s/\\/\\\\/gr } @$_) . "\n" } @rows) . "\\.\n";
 }
 
-# Three subscriptions each.
-sub customer
+sub sql
 {
-	my ($n) = $_[0] =~ /(\d+)/;
+	return <<'END';
+CREATE EXTENSION stripe_portal;
+CREATE TABLE story (history integer, position integer, payload text);
+CREATE TABLE truth (history integer, tablename text, id text, row jsonb);
 
-	return 'cus_' . int($n / 3);
-}
+-- Every row of every table that is made from events, whoever made it, without
+-- what counts the rows.
+DO $$
+BEGIN
+	EXECUTE 'CREATE VIEW state AS ' || (
+		SELECT string_agg(format('SELECT %L AS tablename, to_jsonb(t) ->> %L AS id, to_jsonb(t) - %L::text[] AS row FROM %s AS t',
+			relname, CASE relname WHEN 'entitlement' THEN 'customer' ELSE 'id' END,
+			ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid AND attidentity <> ''), c.oid::regclass), ' UNION ALL ')
+		FROM pg_class AS c
+		WHERE relnamespace = 'stripe_portal'::regnamespace AND relname !~ '^event' AND (relkind = 'r' OR relname = 'payment_failure')
+		  AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'livemode'));
+END $$;
 
-sub script
-{
-	return join '', "SET stripe_portal.webhook_secret = 'whsec_order';\n", map { "SELECT deliver('$_');\n" } @_;
-}
+-- What all orders have to agree on; and, where they do not, a row that the first
+-- order has not left.
+CREATE TABLE first_order (what text, tablename text, row jsonb);
+CREATE FUNCTION digest(what text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO first_order SELECT digest.what, tablename, row FROM state
+	WHERE NOT EXISTS (SELECT FROM first_order AS f WHERE f.what = digest.what);
+	RETURN (SELECT count(*) || ' rows ' || md5(string_agg(line, '' ORDER BY line COLLATE "C"))
+	        FROM (SELECT md5(tablename || row::text) AS line FROM state) AS s)
+	    || coalesce((SELECT ' with ' || tablename || ' ' || row::text
+	                 FROM (SELECT tablename, row FROM state EXCEPT SELECT f.tablename, f.row FROM first_order AS f WHERE f.what = digest.what) AS s LIMIT 1), '');
+END $$;
 
-sub forget
-{
-	$node->safe_psql('postgres', 'TRUNCATE stripe_portal.event, stripe_portal.subscription, stripe_portal.subscription_change');
-}
+CREATE FUNCTION forget() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE (SELECT 'TRUNCATE stripe_portal.event, ' || string_agg(DISTINCT 'stripe_portal.' || relname, ', ')
+	         FROM pg_class AS c WHERE relnamespace = 'stripe_portal'::regnamespace AND relkind = 'r' AND relname !~ '^event'
+	           AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'livemode'));
+END $$;
 
-# The lines that are in one but not in the other.
-sub difference
-{
-	my ($expected, $got) = @_;
-	my %count;
+-- receive: with signature and all; else what receiving does with a good event.
+CREATE FUNCTION tell(payload text, receive boolean) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	e CONSTANT jsonb := payload;
+	receipt record;
+BEGIN
+	IF e ? 'as_of' THEN
+		PERFORM stripe_portal.apply_object(e -> 'object', false, '', to_timestamp((e ->> 'as_of')::integer));
+	ELSIF receive THEN
+		receipt := stripe_receive_webhook(payload, stripe_sign_webhook(payload, 'whsec_order'));
+		IF receipt.outcome NOT IN ('applied', 'duplicate') THEN
+			RAISE 'event % is %: %', receipt.event, receipt.outcome, receipt.error;
+		END IF;
+	ELSE
+		PERFORM stripe_portal.apply_event(e);
+		INSERT INTO stripe_portal.event (id, livemode, account, type, created, object_id, payload, status, received_at)
+		SELECT e ->> 'id', false, '', e ->> 'type', stripe_portal.read_time(e -> 'created'),
+		       stripe_portal.object_id(e #> '{data,object}'), payload::json, 'applied', now()
+		WHERE NOT EXISTS (SELECT FROM stripe_portal.event AS known WHERE known.id = e ->> 'id'
+			AND known.created = stripe_portal.read_time(e -> 'created'));
+	END IF;
+END $$;
 
-	$count{$_}-- foreach split /\n/, $expected;
-	$count{$_}++ foreach split /\n/, $got;
-	return join "\n", map { $count{$_} > 0 ? "+$_" : "-$_" } grep { $count{$_} } sort keys %count;
-}
+-- Everything once and some of it twice, in an order that the seed gives.
+CREATE FUNCTION shuffled(seed bigint, few integer DEFAULT NULL) RETURNS SETOF text LANGUAGE sql AS $$
+	SELECT payload FROM story AS s, generate_series(1, 2) AS time
+	WHERE history <= coalesce(few, history) AND (time = 1 OR hashint8extended(history * 1000 + position, seed) % 8 = 0)
+	ORDER BY hashint8extended(history * 10000 + position * 10 + time, seed) $$;
 
-sub rows
-{
-	return $node->safe_psql('postgres', q(
-		SELECT s::text FROM stripe_portal.subscription AS s ORDER BY id;
-		SELECT c::text FROM stripe_portal.subscription_change AS c ORDER BY subscription, at;
-	));
+CREATE FUNCTION play_shuffled(seed bigint, receive boolean, few integer DEFAULT NULL) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM forget(), set_config('stripe_portal.webhook_secret', 'whsec_order', true);
+	PERFORM tell(payload, receive) FROM shuffled(seed, few) AS payload;
+	RETURN digest(coalesce(few || ' histories', 'all'));
+END $$;
+
+CREATE PROCEDURE deliver_shuffled(seed bigint, few integer) LANGUAGE plpgsql AS $$
+DECLARE
+	payload text;
+BEGIN
+	FOR payload IN SELECT shuffled(seed, few) LOOP
+		PERFORM set_config('stripe_portal.webhook_secret', 'whsec_order', true), tell(payload, true);
+		COMMIT;
+	END LOOP;
+END $$;
+
+-- The permutation number p of 1 to n.
+CREATE FUNCTION permutation(n integer, p integer) RETURNS integer[] LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+	left_over integer[] := ARRAY(SELECT generate_series(1, n));
+	result integer[] := '{}';
+	k integer;
+BEGIN
+	FOR i IN REVERSE n .. 1 LOOP
+		k := p % i + 1;
+		p := p / i;
+		result := result || left_over[k];
+		left_over := left_over[:k - 1] || left_over[k + 1:];
+	END LOOP;
+	RETURN result;
+END $$;
+
+CREATE FUNCTION short_story(longest integer, few integer) RETURNS TABLE (history integer, "position" integer, payload text, n integer)
+LANGUAGE sql AS $$
+	SELECT s.history, s.position, s.payload, h.n::integer
+	FROM (SELECT s.history, count(*) AS n FROM story AS s GROUP BY 1 HAVING count(*) <= longest ORDER BY 1 LIMIT few) AS h JOIN story AS s USING (history) $$;
+
+CREATE FUNCTION play_permuted(p integer, longest integer, few integer) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM forget();
+	PERFORM tell(payload, false) FROM (SELECT payload FROM short_story(longest, few)
+		ORDER BY array_position(permutation(n, p), position), history) AS s;
+	RETURN digest('short ones');
+END $$;
+END
 }
