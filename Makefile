@@ -27,7 +27,7 @@ SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto)
 # starts a server of its own.
 REGRESS        = install \
                  api form fetch settings \
-                 signature webhook ledger state read \
+                 signature webhook ledger state read version \
                  mrr history decline_code \
                  access access_matrix \
                  cancellation \
