@@ -40,7 +40,7 @@ SELECT rule, attempt(rule::jsonb) FROM unnest(ARRAY[
     '{"trigger_on": "payment_failed", "feedback": ["other"]}', '{"trigger_on": "someday"}', '{"kind": "letter"}', '{"currency": "EUR"}',
     -- ranges
     '{"mrr_from": 2, "mrr_to": 1, "currency": "eur"}', '{"mrr_from": 1}', '{"mrr_from": -1, "currency": "eur"}',
-    '{"age_from": "1 year", "age_to": "1 year"}', '{"age_to": "-1 day"}', '{"wait": "-1 s"}', '{"valid_for": "0"}',
+    '{"age_from": "1 year", "age_to": "1 year"}', '{"age_to": "-1 day"}', '{"wait": "-1 s"}', '{"wait": "101 years"}', '{"cap_window": "1000000 years"}', '{"valid_for": "0"}',
     '{"cap_per_customer": 0}', '{"cap_window": "0"}', '{"holdout": 1.1}', '{"holdout": -0.1}', '{"holdout": "NaN"}',
     -- the coupon
     '{"kind": "coupon", "coupon": "STAY20"}', '{"kind": "coupon", "coupon": "NOWHERE"}', '{"kind": "coupon", "coupon": "LIVE"}',

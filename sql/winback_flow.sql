@@ -64,10 +64,20 @@ UPDATE stripe_portal.winback_rule SET cap_per_customer = 2;
 SELECT n, cancel_flow(n) FROM generate_series(1, 4) AS n;
 SELECT customer, count(*), count(*) FILTER (WHERE state = 'held_out') AS held_out FROM offers GROUP BY 1 ORDER BY 1;
 
--- A coupon that has gone keeps nobody from canceling.
+-- A coupon that has gone keeps nobody from canceling: neither while the tables
+-- do not know it yet, nor afterwards.
 SELECT FROM stripe_api('DELETE', '/v1/coupons/STAY20');
-SELECT FROM receive();
 TRUNCATE stripe_portal.winback_offer;
+SELECT FROM stand_in('POST', 'reset');
+SELECT stripe_portal_session('cus_4', flow => 'subscription_cancel') IS NOT NULL AS opened;
+SELECT coalesce(r #>> '{params,flow_data,subscription_cancel,retention,coupon_offer,coupon}', 'none') AS coupon, r ->> 'status' AS status
+FROM jsonb_array_elements(stand_in('GET', 'requests') -> 'data') WITH ORDINALITY AS l (r, n) ORDER BY n;
+SELECT count(*) FROM offers;
+-- any other fault is the caller's to hear of, and so is that of a coupon of their own
+SELECT stripe_portal_session('cus_4', flow => 'subscription_cancel', options => '{"theme": "dark"}');
+SELECT stripe_portal_session('cus_4', flow => 'subscription_cancel',
+    options => '{"flow_data": {"subscription_cancel": {"retention": {"type": "coupon_offer", "coupon_offer": {"coupon": "STAY20"}}}}}');
+UPDATE stripe_portal.coupon SET deleted = true WHERE id = 'STAY20';
 SELECT n, cancel_flow(n) FROM generate_series(1, 4) AS n;
 SELECT count(*) FROM offers;
 

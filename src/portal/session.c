@@ -20,6 +20,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
@@ -43,6 +44,8 @@ PG_FUNCTION_INFO_V1(stripe_portal_session);
 PG_FUNCTION_INFO_V1(stripe_portal_open);
 PG_FUNCTION_INFO_V1(stripe_session_require_active);
 PG_FUNCTION_INFO_V1(stripe_check_return_url);
+
+#define SESSIONS_PATH "/v1/billing_portal/sessions"
 
 static char *sp_return_url;
 static char *sp_return_hosts;
@@ -111,6 +114,9 @@ static void make_parameters(Wish *wish);
 static pg_uuid_t *make_id(void);
 static void fill_return_urls(Wish *wish, Session *session, char **return_url);
 static void open_session(Wish *wish, Session *session);
+static char *make_form(const Wish *wish, const char *return_url);
+static JsonbContainer *offer_in_flow(const Jsonb *parameters);
+static void take_offer_away(Wish *wish);
 static void write_session(const Wish *wish, Session *session);
 static void set_text(Datum *value, bool *isnull, const char *string);
 
@@ -554,17 +560,14 @@ fill_return_urls(Wish *wish, Session *session, char **return_url)
 static void
 open_session(Wish *wish, Session *session)
 {
-	StringInfoData form;
+	const char *account = *wish->customer.account != '\0' ? wish->customer.account : NULL;
 	char	   *return_url = NULL;
+	Jsonb	   *created = NULL;
+	bool		refused_offer = false;
 	JsonbContainer *answer;
 	JsonbValue *livemode;
 
 	fill_return_urls(wish, session, &return_url);
-	initStringInfo(&form);
-	sp_stripe_form_append(&form, "customer", wish->customer.id);
-	if (return_url != NULL)
-		sp_stripe_form_append(&form, "return_url", return_url);
-	sp_stripe_form_append_jsonb(&form, wish->parameters);
 
 	/* the ledger wants to know which one it was */
 	if (wish->subscription == NULL)
@@ -573,10 +576,27 @@ open_session(Wish *wish, Session *session)
 													  wish->flow),
 								"subscription");
 
+	/*
+	 * The coupon that a win-back rule offers is Stripe's to refuse, and then
+	 * the flow's to do without: nobody is kept from cancelling for it.
+	 */
+	if (offer_in_flow(wish->parameters) != NULL && offer_in_flow(wish->options) == NULL)
+	{
+		created = sp_stripe_try("POST", SESSIONS_PATH, make_form(wish, return_url), account);
+		refused_offer = created == NULL;
+		if (refused_offer)
+			take_offer_away(wish);
+	}
+
 	/* A fresh idempotency key: with an old one Stripe returns the old URL. */
-	answer = &sp_stripe_request("POST", "/v1/billing_portal/sessions", form.data,
-								*wish->customer.account != '\0' ? wish->customer.account : NULL,
-								NULL)->root;
+	if (created == NULL)
+		created = sp_stripe_request("POST", SESSIONS_PATH, make_form(wish, return_url), account, NULL);
+	if (refused_offer)
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("Stripe refused the coupon that a win-back rule offers in the cancel flow"),
+				 errdetail("The flow was opened without it.")));
+	answer = &created->root;
 
 	session->stripe_id = sp_stripe_json_text(answer, "id");
 	session->url = sp_stripe_json_text(answer, "url");
@@ -593,6 +613,49 @@ open_session(Wish *wish, Session *session)
 				(errcode(ERRCODE_SP_BAD_RESPONSE),
 				 errmsg("Stripe's answer is not a portal session in %s mode",
 						wish->customer.livemode ? "live" : "test")));
+}
+
+/*
+ * The parameters as they are sent.
+ */
+static char *
+make_form(const Wish *wish, const char *return_url)
+{
+	StringInfoData form;
+
+	initStringInfo(&form);
+	sp_stripe_form_append(&form, "customer", wish->customer.id);
+	if (return_url != NULL)
+		sp_stripe_form_append(&form, "return_url", return_url);
+	sp_stripe_form_append_jsonb(&form, wish->parameters);
+	return form.data;
+}
+
+/*
+ * The offer that parameters make in the cancel flow, or NULL.
+ */
+static JsonbContainer *
+offer_in_flow(const Jsonb *parameters)
+{
+	return sp_stripe_json_object(sp_stripe_json_object(sp_stripe_json_object((JsonbContainer *) &parameters->root,
+																			 "flow_data"),
+													   "subscription_cancel"),
+								 "retention");
+}
+
+static void
+take_offer_away(Wish *wish)
+{
+	Datum		path[] = {
+		CStringGetTextDatum("flow_data"),
+		CStringGetTextDatum("subscription_cancel"),
+		CStringGetTextDatum("retention")
+	};
+	ArrayType  *array = construct_array(path, lengthof(path), TEXTOID, -1, false, TYPALIGN_INT);
+
+	wish->parameters = DatumGetJsonbP(DirectFunctionCall2(jsonb_delete_path,
+														  JsonbPGetDatum(wish->parameters),
+														  PointerGetDatum(array)));
 }
 
 /*

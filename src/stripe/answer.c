@@ -128,6 +128,16 @@ sp_stripe_is_rate_limit(const SpHttpAnswer *answer)
 }
 
 /*
+ * Does Stripe find fault with the parameters?
+ */
+bool
+sp_stripe_is_invalid(const SpHttpAnswer *answer)
+{
+	return answer->outcome == SP_ANSWERED && answer->status == 400 &&
+		!sp_stripe_is_rate_limit(answer);
+}
+
+/*
  * Does Stripe say that there is no such object?
  */
 bool

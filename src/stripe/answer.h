@@ -27,6 +27,7 @@ typedef struct SpStripeCall
 extern Jsonb *sp_stripe_read_answer(const SpStripeCall *call, SpHttpAnswer *answer);
 extern text *sp_stripe_read_json(const SpStripeCall *call, SpHttpAnswer *answer);
 extern bool sp_stripe_is_rate_limit(const SpHttpAnswer *answer);
+extern bool sp_stripe_is_invalid(const SpHttpAnswer *answer);
 extern bool sp_stripe_is_missing(const SpHttpAnswer *answer);
 extern TimestampTz sp_stripe_answer_time(const SpStripeCall *call, const SpHttpAnswer *answer);
 

@@ -71,6 +71,28 @@ sp_stripe_request(const char *method, const char *path, const char *form,
 }
 
 /*
+ * The same, but gives NULL if Stripe finds fault with the parameters: for a
+ * call that can do without some of them.
+ */
+Jsonb *
+sp_stripe_try(const char *method, const char *path, const char *form, const char *account)
+{
+	SpStripeCall call;
+	SpHttpRequest request;
+	SpHttpAnswer answer;
+	ErrorContextCallback context;
+	Jsonb	   *result = NULL;
+
+	sp_stripe_prepare(&call, &request, method, path, form, account, NULL);
+	begin_context(&call, &context);
+	send_call(&call, &request, &answer);
+	if (!sp_stripe_is_invalid(&answer))
+		result = sp_stripe_read_answer(&call, &answer);
+	error_context_stack = context.previous;
+	return result;
+}
+
+/*
  * Reads an object or a page of a list, for being applied to the state: gives
  * it and, in *as_of, how new it is at least, by Stripe's clock.  NULL if Stripe
  * says that there is no such object.

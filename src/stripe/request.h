@@ -17,6 +17,8 @@
 
 extern Jsonb *sp_stripe_request(const char *method, const char *path, const char *form,
 								const char *account, const char *idempotency_key);
+extern Jsonb *sp_stripe_try(const char *method, const char *path, const char *form,
+							const char *account);
 extern Jsonb *sp_stripe_read(const char *path, const char *form, const char *account,
 							 TimestampTz *as_of);
 extern bool sp_stripe_livemode(void);

@@ -77,6 +77,8 @@ BEGIN
         WHEN r.currency IS NULL AND coalesce(r.mrr_from, r.mrr_to) IS NOT NULL THEN 'a condition on the MRR needs a currency'
         WHEN r.age_from >= r.age_to THEN format('no age is from %s to before %s', r.age_from, r.age_to)
         WHEN r.age_from < '0' OR r.age_to < '0' THEN 'an age is not negative'
+        -- so that no sum with a time is out of range
+        WHEN greatest(r.age_from, r.age_to, r.wait, r.valid_for, r.cap_window) > '100 years' THEN 'a time of more than 100 years is no use'
         WHEN r.wait < '0' THEN 'wait must not be negative'
         WHEN r.valid_for <= '0' THEN 'valid_for must be more than nothing'
         WHEN r.cap_per_customer < 1 THEN 'cap_per_customer must be at least 1'
