@@ -479,7 +479,8 @@ BEGIN
     -- No column here shows the country, but what is derived from these rows may.
     UPDATE stripe_portal.subscription_change AS c SET customer = c.customer
     FROM jsonb_each(after) AS news
-    WHERE news.value IS DISTINCT FROM before -> news.key AND news.key = 'customer ' || c.customer
+    WHERE news.value IS DISTINCT FROM before -> news.key
+      AND split_part(news.key, ' ', 1) = 'customer' AND split_part(news.key, ' ', 2) = c.customer
       AND (c.livemode, c.account, c.until) = (reprice_changes.livemode, reprice_changes.account, 'infinity');
 END
 $$;
