@@ -74,13 +74,31 @@ CREATE ROLE regress_analyst;
 GRANT USAGE ON SCHEMA stripe_portal TO regress_analyst;
 GRANT SELECT ON stripe_portal.subscription, stripe_portal.subscription_item,
     stripe_portal.session_unreturned, stripe_portal.change_unexplained TO regress_analyst;
+GRANT EXECUTE ON FUNCTION stripe_mrr_bridge, stripe_retention, stripe_churn, stripe_churn_rate, stripe_uncancel_rate,
+    stripe_cancel_comments, stripe_decline_report, stripe_decline_recovery, stripe_decline_wasted,
+    stripe_decline_curable, stripe_at_risk, stripe_churn_leak TO regress_analyst;
 INSERT INTO stripe_portal.subscription (id, livemode, customer, status, items, event, event_created)
 VALUES ('sub_1', false, 'cus_9', 'active', '[{"id": "si_1", "current_period_end": 1700000000}]', 'evt_1', now());
 SET ROLE regress_analyst;
 SELECT id, extract(epoch FROM current_period_end) AS current_period_end FROM stripe_portal.subscription_item;
 SELECT count(*) AS unreturned FROM stripe_portal.session_unreturned;
 SELECT count(*) AS unexplained FROM stripe_portal.change_unexplained;
+-- and to run the reports, without any right on the tables behind them
+SELECT count(*) AS reports FROM (
+    SELECT count(*) FROM stripe_mrr_bridge()
+    UNION ALL SELECT count(*) FROM stripe_retention()
+    UNION ALL SELECT count(*) FROM stripe_churn('plan')
+    UNION ALL SELECT count(*) FROM stripe_churn_rate()
+    UNION ALL SELECT count(*) FROM stripe_uncancel_rate()
+    UNION ALL SELECT count(*) FROM stripe_cancel_comments('a')
+    UNION ALL SELECT count(*) FROM stripe_decline_report()
+    UNION ALL SELECT count(*) FROM stripe_decline_recovery()
+    UNION ALL SELECT count(*) FROM stripe_decline_wasted()
+    UNION ALL SELECT count(*) FROM stripe_decline_curable()
+    UNION ALL SELECT count(*) FROM stripe_at_risk()
+    UNION ALL SELECT count(*) FROM stripe_churn_leak()) AS r;
 SELECT count(*) FROM stripe_portal.event;
+SELECT count(*) FROM stripe_portal.payment_failure;
 RESET ROLE;
 DROP OWNED BY regress_analyst;
 DROP ROLE regress_analyst;

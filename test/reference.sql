@@ -1,6 +1,7 @@
 -- REFERENCE.md, line by line, from what the catalogue says of each object.
 -- test/reference.sh prints it; the regression test "readme" compares.
 SET client_min_messages = warning;
+SET intervalstyle = 'postgres';
 SELECT stripe_is_active(NULL) AS library_is_loaded;
 
 CREATE TEMP VIEW reference AS

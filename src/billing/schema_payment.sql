@@ -134,6 +134,7 @@ CREATE TABLE stripe_portal.payment_attempt (
 
 CREATE INDEX payment_attempt_customer_idx
     ON stripe_portal.payment_attempt (customer, livemode, account);
+CREATE INDEX payment_attempt_failed_idx ON stripe_portal.payment_attempt (failed_at);
 
 SELECT pg_catalog.pg_extension_config_dump('stripe_portal.invoice', '');
 SELECT pg_catalog.pg_extension_config_dump('stripe_portal.payment_intent', '');
