@@ -44,6 +44,20 @@ $$;
 COMMENT ON FUNCTION stripe_portal.retry_step(text) IS
 'A portion of the dead letters whose time has come, for the tick';
 
+CREATE OR REPLACE FUNCTION stripe_portal.settle_step(place text)
+RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM stripe_portal.settle_changes();
+    RETURN NULL;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.settle_step(text) IS
+'The discounts that ended since, for the tick';
+
 CREATE OR REPLACE FUNCTION stripe_portal.tend_step(place text)
 RETURNS text
 LANGUAGE plpgsql
@@ -115,7 +129,7 @@ END
 $$;
 
 COMMENT ON PROCEDURE @extschema@.stripe_portal_tick() IS
-'All periodic work: catches up with events that were not delivered, resolves thin events, tries failed events again whose time has come, reads objects whose rows are marked for a refetch, and takes care of the ledger''s partitions. Each part on its own: one that fails is a WARNING and does not stop the others. To be called every few minutes, from pg_cron, cron or by hand, not in a transaction; two at once do not get in each other''s way. How it went is in stripe_portal.tick_status';
+'All periodic work: catches up with events that were not delivered, resolves thin events, tries failed events again whose time has come, reads objects whose rows are marked for a refetch, enters discounts that have ended into the histories, and takes care of the ledger''s partitions. Each part on its own: one that fails is a WARNING and does not stop the others. To be called every few minutes, from pg_cron, cron or by hand, not in a transaction; two at once do not get in each other''s way. How it went is in stripe_portal.tick_status';
 
 CREATE OR REPLACE VIEW stripe_portal.tick_status WITH (security_invoker = true) AS
 SELECT p.part, r.started, r.finished,
