@@ -132,6 +132,23 @@ SELECT refused FROM stripe_portal_open('cus_1', 'https://app.example.com');
 RESET search_path;
 RESET ROLE;
 
+-- Nor does a hostile overload, of whoever may create functions where those of
+-- the extension are: in old databases that is everybody.
+GRANT CREATE ON SCHEMA public TO regress_app;
+GRANT EXECUTE ON FUNCTION stripe_webhook, stripe_portal_configuration_apply TO regress_app;
+SELECT FROM stripe_portal_configure('attacked', true, false);
+SET ROLE regress_app;
+CREATE FUNCTION public.stripe_api(text, text, text, text) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE 'hijacked by %', current_user; END $$;
+CREATE FUNCTION public.stripe_api(text, text, jsonb, text) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE 'hijacked by %', current_user; END $$;
+CREATE FUNCTION public.stripe_receive_webhook(text, text) RETURNS record LANGUAGE plpgsql AS $$ BEGIN RAISE 'hijacked by %', current_user; END $$;
+CREATE FUNCTION public.stripe_resolve_thin(text, text, text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'hijacked by %', current_user; END $$;
+SELECT stripe_portal_configuration_apply('attacked') LIKE 'bpc_%' AS applied;
+SELECT stripe_webhook(:'payload'::json) -> 'error' AS error;
+RESET ROLE;
+DELETE FROM stripe_portal.configuration;
+TRUNCATE stripe_portal.billing_portal_configuration;
+REVOKE CREATE ON SCHEMA public FROM regress_app;
+
 REVOKE ALL ON DATABASE :DBNAME FROM regress_app;
 DROP OWNED BY regress_app, regress_webhook;
 DROP ROLE regress_stranger, regress_app, regress_webhook;

@@ -43,8 +43,8 @@ DECLARE
 BEGIN
     IF declared.stripe_id IS NOT NULL THEN
         BEGIN
-            RETURN @extschema@.stripe_api('GET', '/v1/billing_portal/configurations/' || declared.stripe_id,
-                                          '{"expand": ["features.subscription_update.products"]}', connected);
+            RETURN stripe_portal.api('GET', '/v1/billing_portal/configurations/' || declared.stripe_id,
+                                     '{"expand": ["features.subscription_update.products"]}', connected);
         EXCEPTION WHEN SQLSTATE 'SP404' THEN
             NULL; -- a restored dump may speak of another account's objects
         END;
@@ -53,14 +53,14 @@ BEGIN
     -- It may have been created by a transaction that did not live to tell.
     -- The oldest is the one; the list begins with the newest.
     LOOP
-        page := @extschema@.stripe_api('GET', '/v1/billing_portal/configurations', params, connected);
+        page := stripe_portal.api('GET', '/v1/billing_portal/configurations', params, connected);
         found := coalesce((
             SELECT item
             FROM jsonb_array_elements(page -> 'data') WITH ORDINALITY AS data (item, n)
             WHERE item #>> '{metadata,stripe_portal}' = declared.name
             ORDER BY n DESC
             LIMIT 1), found);
-        EXIT WHEN NOT (page ->> 'has_more')::boolean;
+        EXIT WHEN (page ->> 'has_more')::boolean IS NOT TRUE OR page #> '{data,-1,id}' IS NULL;
         params := params || jsonb_build_object('starting_after', page #> '{data,-1,id}');
     END LOOP;
     RETURN found;
@@ -189,7 +189,7 @@ BEGIN
         -- the same key, and Stripe makes one object of both.  A refusal would
         -- be repeated for the same key, too, so it makes the next key another.
         BEGIN
-            stripe := @extschema@.stripe_api(
+            stripe := stripe_portal.api(
                 'POST', '/v1/billing_portal/configurations', request || expand, nullif(declared.account, ''),
                 'stripe_portal-' || encode(sha256(convert_to(concat_ws(' ',
                     declared.livemode, extract(epoch FROM declared.declared_at), request,
@@ -202,7 +202,7 @@ BEGIN
             RAISE;
         END;
     ELSIF request <> '{}' THEN
-        stripe := @extschema@.stripe_api(
+        stripe := stripe_portal.api(
             'POST', '/v1/billing_portal/configurations/' || (stripe ->> 'id'), request || expand,
             nullif(declared.account, ''));
     END IF;

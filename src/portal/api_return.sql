@@ -211,6 +211,15 @@ AS 'MODULE_PATHNAME', 'stripe_token_require';
 COMMENT ON FUNCTION stripe_portal.token_require(text, text, text, boolean, text) IS
 'Raises SPR01 unless the token was made for this purpose and for the row whose customer, livemode and account are given (NULL if there is no such row), with one of the configured API keys, and has not expired. That it works once is for the caller to see to';
 
+CREATE OR REPLACE FUNCTION stripe_portal.refresh(customer text, account text, livemode boolean)
+RETURNS integer
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'stripe_refresh';
+
+COMMENT ON FUNCTION stripe_portal.refresh(text, text, boolean) IS
+'stripe_refresh, for other functions to call';
+
 CREATE OR REPLACE FUNCTION @extschema@.stripe_portal_return(
     token text, refresh boolean DEFAULT false,
     OUT session uuid, OUT customer text, OUT subscription text, OUT outcome text, OUT details jsonb)
@@ -236,7 +245,7 @@ BEGIN
 
     -- before anything is locked, and not for a token that has been used
     IF refresh AND opened.returned_at IS NULL THEN
-        PERFORM @extschema@.stripe_refresh(opened.customer, opened.account, opened.livemode);
+        PERFORM stripe_portal.refresh(opened.customer, opened.account, opened.livemode);
     END IF;
 
     SELECT coalesce(jsonb_agg(jsonb_build_object('subscription', c.subscription, 'outcome', c.outcome, 'details', c.details)

@@ -21,6 +21,19 @@ AS 'MODULE_PATHNAME', 'stripe_api';
 COMMENT ON FUNCTION @extschema@.stripe_api(text, text, jsonb, text, text) IS
 'Calls Stripe''s API with the configured key and returns its answer; for administrators, since it can do whatever the key may. method: GET, POST or DELETE. path: from /v1/ on, with ids percent-encoded. params: sent as form, nested as in Stripe''s reference. account: a connected account to act for. idempotency_key: of a POST; a fresh one is made if it is NULL. What the call does at Stripe is not undone when the transaction is rolled back; in a read-only transaction and on a standby only GET is allowed (error 25006). Stripe''s errors have SQLSTATE SP4xx and SP5xx, network errors 08001 if the request was not sent and 08006 if it may have been';
 
+-- Others may be allowed to create functions where the public ones are, and a
+-- call by a name there may be taken for one of theirs.  So no function calls
+-- one that is public: what both need has a second name in this schema.
+CREATE OR REPLACE FUNCTION stripe_portal.api(
+    method text, path text, params jsonb DEFAULT NULL,
+    account text DEFAULT NULL, idempotency_key text DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE c VOLATILE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'stripe_api';
+
+COMMENT ON FUNCTION stripe_portal.api(text, text, jsonb, text, text) IS
+'stripe_api, for other functions to call';
+
 CREATE OR REPLACE FUNCTION stripe_portal.form_encode(params jsonb)
 RETURNS text
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE

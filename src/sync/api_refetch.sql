@@ -124,8 +124,8 @@ COMMENT ON FUNCTION stripe_portal.refetch(text, text[]) IS
 -- Thin events
 -- ---------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION @extschema@.stripe_resolve_thin(
-    event text, livemode boolean DEFAULT NULL, account text DEFAULT '',
+CREATE OR REPLACE FUNCTION stripe_portal.resolve_thin(
+    event text, livemode boolean, account text,
     OUT outcome text, OUT error text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -140,7 +140,7 @@ DECLARE
 BEGIN
     SELECT t.* INTO thin FROM stripe_portal.event_thin AS t
     WHERE (t.id, t.livemode, t.account)
-        = (stripe_resolve_thin.event, coalesce(stripe_resolve_thin.livemode, mode), stripe_resolve_thin.account);
+        = (resolve_thin.event, coalesce(resolve_thin.livemode, mode), resolve_thin.account);
     IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no thin event "%" that waits to be resolved', event
             USING ERRCODE = 'no_data_found', HINT = 'The view stripe_portal.event_thin has those that do.';
@@ -174,6 +174,16 @@ BEGIN
 END
 $$;
 
+COMMENT ON FUNCTION stripe_portal.resolve_thin(text, boolean, text) IS
+'stripe_resolve_thin, for other functions to call';
+
+CREATE OR REPLACE FUNCTION @extschema@.stripe_resolve_thin(
+    event text, livemode boolean DEFAULT NULL, account text DEFAULT '',
+    OUT outcome text, OUT error text)
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT r.outcome, r.error FROM stripe_portal.resolve_thin(event, livemode, account) AS r $$;
+
 COMMENT ON FUNCTION @extschema@.stripe_resolve_thin(text, boolean, text) IS
 'Reads the object of a thin event from Stripe and applies it, and then calls the event''s handlers. The key is sent only to a plain path below /v1/. outcome and error as in stripe_receive_webhook: what can not be read is failed, and waits for its next attempt. livemode: NULL is the mode of the configured key, the only one that can be read (error SPC01). An event that does not wait is error P0002; errors of the connection as in stripe_api';
 
@@ -192,7 +202,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    PERFORM @extschema@.stripe_resolve_thin(thin.id, NULL, thin.account);
+    PERFORM stripe_portal.resolve_thin(thin.id, NULL, thin.account);
     RETURN format('%s %s', thin.account, thin.id);
 END
 $$;

@@ -52,6 +52,16 @@ AS 'MODULE_PATHNAME', 'stripe_receive_event';
 COMMENT ON FUNCTION stripe_portal.receive_event(json) IS
 'Stores and applies an event that was read from Stripe''s API, which needs no signature: whoever may call this can claim anything of Stripe''s to have happened. Gives the outcome as stripe_receive_webhook does';
 
+CREATE OR REPLACE FUNCTION stripe_portal.receive_webhook(
+    payload text, sig text, received_at timestamptz,
+    OUT event text, OUT type text, OUT outcome text, OUT error text)
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'stripe_receive_webhook_text';
+
+COMMENT ON FUNCTION stripe_portal.receive_webhook(text, text, timestamptz) IS
+'stripe_receive_webhook, for other functions to call';
+
 CREATE OR REPLACE FUNCTION @extschema@.stripe_webhook(json)
 RETURNS json
 LANGUAGE plpgsql SECURITY DEFINER
@@ -61,9 +71,9 @@ DECLARE
     receipt record;
 BEGIN
     SELECT * INTO receipt
-    FROM @extschema@.stripe_receive_webhook(
+    FROM stripe_portal.receive_webhook(
         $1::text,
-        nullif(current_setting('request.headers', true), '')::json ->> 'stripe-signature');
+        nullif(current_setting('request.headers', true), '')::json ->> 'stripe-signature', NULL);
     RETURN pg_catalog.json_build_object('event', receipt.event, 'outcome', receipt.outcome);
 EXCEPTION WHEN SQLSTATE 'SPW01' THEN
     PERFORM set_config('response.status', '400', true);

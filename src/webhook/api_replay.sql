@@ -10,6 +10,16 @@ AS 'MODULE_PATHNAME', 'stripe_replay';
 COMMENT ON FUNCTION @extschema@.stripe_replay(text, boolean, text) IS
 'Applies a stored event once more. One that failed gets its handlers called again; for one that was applied nothing changes. outcome and error as in stripe_receive_webhook. livemode: NULL is the mode of the configured key. An unknown event is error P0002';
 
+CREATE OR REPLACE FUNCTION stripe_portal.replay(
+    event text, livemode boolean, account text,
+    OUT outcome text, OUT error text)
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'stripe_replay';
+
+COMMENT ON FUNCTION stripe_portal.replay(text, boolean, text) IS
+'stripe_replay of one event, for other functions to call';
+
 CREATE OR REPLACE FUNCTION stripe_portal.try_replay(
     event text, livemode boolean, account text,
     OUT outcome text, OUT error text)
@@ -18,7 +28,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     SELECT r.outcome, r.error INTO outcome, error
-    FROM @extschema@.stripe_replay(try_replay.event, try_replay.livemode, try_replay.account) AS r;
+    FROM stripe_portal.replay(try_replay.event, try_replay.livemode, try_replay.account) AS r;
 EXCEPTION WHEN OTHERS OR query_canceled THEN
     -- A handler that waits for ever is stopped by statement_timeout, and must
     -- not be the first to be tried, and the only one, for ever after.
