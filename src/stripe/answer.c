@@ -433,8 +433,9 @@ parse_json(const char *text, size_t length)
 }
 
 /*
- * The text in the database's encoding if it is JSON in UTF-8, else NULL.  The
- * escapes matter for jsonb, which can not hold all of them.
+ * A copy of the text in the database's encoding if it is JSON in UTF-8, else
+ * NULL.  It has U+FFFD for the escape \u0000; other escapes that the database
+ * can not represent matter for jsonb, which holds none of them.
  */
 static char *
 check_json(const char *text, size_t length, bool escapes)
@@ -446,8 +447,11 @@ check_json(const char *text, size_t length, bool escapes)
 		return NULL;
 
 	converted = pg_any_to_server(text, length, PG_UTF8);
-	if (converted != text)
-		length = strlen(converted);
+	if (converted == text)
+		converted = pnstrdup(text, length);
+	/* one such escape, and not even json's operators could read the rest */
+	sp_stripe_json_replace_nul(converted);
+	length = strlen(converted);
 
 #if PG_VERSION_NUM >= 170000
 	lex = makeJsonLexContextCstringLen(NULL, converted, length, GetDatabaseEncoding(), escapes);

@@ -3,7 +3,7 @@
  * json.c
  *	  Reading single members of what Stripe sends.
  *
- * All of these take whatever container is there: Stripe's answers and events
+ * All that read take whatever container is there: Stripe's answers and events
  * are foreign, so a member of another type than expected is absent, not an
  * error.
  *
@@ -59,4 +59,25 @@ sp_stripe_json_text(JsonbContainer *object, const char *key)
 		return DatumGetCString(DirectFunctionCall1(numeric_out,
 												   NumericGetDatum(value->val.numeric)));
 	return NULL;
+}
+
+/*
+ * The JSON text, changed in place to have \ufffd for every escape \u0000.  An
+ * escaped backslash that happens to stand before "u0000" is left alone.
+ */
+char *
+sp_stripe_json_replace_nul(char *json)
+{
+	if (strstr(json, "\\u0000") == NULL)
+		return json;
+
+	for (char *p = json; *p != '\0'; p++)
+	{
+		if (*p != '\\' || p[1] == '\0')
+			continue;
+		if (strncmp(p + 1, "u0000", 5) == 0)
+			memcpy(p + 2, "fffd", 4);
+		p++;
+	}
+	return json;
 }

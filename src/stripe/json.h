@@ -13,5 +13,6 @@
 extern JsonbValue *sp_stripe_json_get(JsonbContainer *object, const char *key);
 extern JsonbContainer *sp_stripe_json_object(JsonbContainer *object, const char *key);
 extern char *sp_stripe_json_text(JsonbContainer *object, const char *key);
+extern char *sp_stripe_json_replace_nul(char *json);
 
 #endif							/* SP_STRIPE_JSON_H */

@@ -34,7 +34,6 @@ PG_FUNCTION_INFO_V1(stripe_read_payload);
 static Jsonb *read_jsonb(const char *payload, size_t payload_len, char **problem);
 static char *name_body(const char *payload, size_t payload_len);
 static bool payload_mentions(const char *payload, size_t payload_len, const char *word);
-static char *replace_nul_escapes(char *json);
 static char *read_object_id(JsonbContainer *object);
 static bool read_unix_time(JsonbContainer *object, const char *key, TimestampTz *result);
 static bool read_iso_time(JsonbContainer *object, const char *key, TimestampTz *result);
@@ -145,7 +144,7 @@ read_jsonb(const char *payload, size_t payload_len, char **problem)
 					 errmsg("the body has a NUL byte")));
 		pg_verify_mbstr(PG_UTF8, json, payload_len, false);
 		json = pg_any_to_server(json, payload_len, PG_UTF8);
-		json = replace_nul_escapes(json);
+		json = sp_stripe_json_replace_nul(json);
 		result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json)));
 		ReleaseCurrentSubTransaction();
 	}
@@ -226,30 +225,9 @@ payload_mentions(const char *payload, size_t payload_len, const char *word)
 Datum
 stripe_read_payload(PG_FUNCTION_ARGS)
 {
-	char	   *json = replace_nul_escapes(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	char	   *json = sp_stripe_json_replace_nul(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
-}
-
-/*
- * The JSON text, changed in place to have \ufffd for every escape \u0000.  An
- * escaped backslash that happens to stand before "u0000" is left alone.
- */
-static char *
-replace_nul_escapes(char *json)
-{
-	if (strstr(json, "\\u0000") == NULL)
-		return json;
-
-	for (char *p = json; *p != '\0'; p++)
-	{
-		if (*p != '\\' || p[1] == '\0')
-			continue;
-		if (strncmp(p + 1, "u0000", 5) == 0)
-			memcpy(p + 2, "fffd", 4);
-		p++;
-	}
-	return json;
 }
 
 /*

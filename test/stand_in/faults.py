@@ -127,10 +127,16 @@ def empty_body(exchange, fault: Fault) -> None:
     exchange.send(Answer(200, b''))
 
 
+def nul_escape(exchange, fault: Fault) -> None:
+    """The normal answer, but all names in it begin with a character that jsonb can not hold."""
+    answer = exchange.work()
+    exchange.send(Answer(answer.status, answer.body.replace(b'"name": "', b'"name": "\\u0000'), answer.headers))
+
+
 def deep_json(exchange, fault: Fault) -> None:
     exchange.send(Answer(200, b'[' * 10000 + b']' * 10000))
 
 
 KINDS = {function.__name__: function for function in (
     rate_limited, lock_timeout, should_not_retry, server_error, unavailable, forbidden, conflict, cut_body, invalid_json,
-    not_json, slow_first_byte, slow_body, redirect, huge_body, close, close_after, empty_body, deep_json)}
+    not_json, slow_first_byte, slow_body, redirect, huge_body, close, close_after, empty_body, nul_escape, deep_json)}
