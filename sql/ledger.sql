@@ -296,6 +296,14 @@ SELECT outcome FROM deliver(event('evt_fat', '2024-05-09', 'cus_1'));
 SELECT stripe_portal.settle_thin('evt_fat', false, '');
 SELECT stripe_portal.settle_thin('evt_nowhere', false, '');
 
+-- A month that was detached is left alone, and the others go on without it.
+SELECT format('ALTER TABLE stripe_portal.event DETACH PARTITION %s', partition) AS detach, format('DROP TABLE %s', partition) AS remove
+FROM stripe_portal.event_partitions() WHERE starts = date_trunc('month', now(), 'UTC') \gset
+:detach;
+SELECT * FROM tend(1);
+:remove;
+SELECT * FROM tend();
+
 -- DROP EXTENSION takes the partitions along.
 SELECT count(*) > 3 AS partitions FROM stripe_portal.event_partitions();
 BEGIN;

@@ -154,9 +154,14 @@ BEGIN
             DROP TABLE pg_temp.event_moved;
             action := 'made';
             may_move := may_move AND events = 0;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected OR object_in_use THEN
-            action := 'busy';
-            events := 0;
+        EXCEPTION
+            WHEN lock_not_available OR deadlock_detected OR object_in_use THEN
+                action := 'busy';
+                events := 0;
+            WHEN duplicate_table THEN
+                -- detached to be archived, most likely: the other months go on
+                action := 'name taken';
+                events := 0;
         END;
         RETURN NEXT;
     END LOOP;
@@ -164,4 +169,4 @@ END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.tend_ledger(integer) IS
-'Takes care of the ledger''s partitions and says what it did, if anything. made: a partition for this month, for each of the months_ahead, or for a month that has events in event_default, which moved into it (events says how many; one such month in each run). dropped: a partition that is older than stripe_portal.event_retention; events says how many failed ones were kept, in event_default. pruned: so many events that are older have left event_default, failed ones excepted; what was no event at all goes by the time it was received. busy: others held a lock; the next run tries again. Returns at once if another run is at it. Only in a READ COMMITTED transaction, else error 25000';
+'Takes care of the ledger''s partitions and says what it did, if anything. made: a partition for this month, for each of the months_ahead, or for a month that has events in event_default, which moved into it (events says how many; one such month in each run). dropped: a partition that is older than stripe_portal.event_retention; events says how many failed ones were kept, in event_default. pruned: so many events that are older have left event_default, failed ones excepted; what was no event at all goes by the time it was received. busy: others held a lock; the next run tries again. name taken: there is a table of that name that is no partition, such as one that was detached; events of that month stay in event_default. Returns at once if another run is at it. Only in a READ COMMITTED transaction, else error 25000';
