@@ -86,6 +86,15 @@ SELECT stripe_portal_session('cus_nobody');
 SELECT customer, refused FROM stripe_portal.session ORDER BY created;
 SELECT id FROM stripe_portal.customer WHERE id IN ('cus_4', 'cus_nobody');
 
+-- The error tells what was read.
+SELECT FROM stand_in('POST', 'customers', '{"id": "cus_6"}');
+SELECT FROM stand_in('POST', 'subscriptions', '{"id": "sub_6a", "customer": "cus_6", "price": "price_1"}');
+SELECT FROM stand_in('POST', 'subscriptions/sub_6a/status', '{"status": "canceled"}');
+\set VERBOSITY default
+SELECT stripe_portal_session('cus_6');
+\set VERBOSITY terse
+SELECT count(*) FROM shown WHERE id IN ('cus_6', 'sub_6a');
+
 -- A flow that Stripe would refuse leaves no trace of the customer.
 SELECT FROM stand_in('POST', 'customers', '{"id": "cus_5"}');
 SELECT FROM stand_in('POST', 'subscriptions', '{"id": "sub_5a", "customer": "cus_5", "price": "price_1"}');

@@ -186,6 +186,8 @@ stripe_portal_session(PG_FUNCTION_ARGS)
 	if (reason != NULL)
 	{
 		SPI_connect();
+		/* for what the error tells; it undoes this as well */
+		sp_billing_apply(wish.news, wish.customer.account, wish.customer.livemode);
 		sp_access_raise(&wish.customer, wish.flow, reason);
 	}
 
