@@ -166,6 +166,28 @@ SELECT count(*) FROM stripe_drift(objects => '{price}');
 SELECT FROM stand_in('POST', 'reset');
 CALL stripe_sync('{price, product}');
 
+-- The one escape that text can not hold does not keep anything back.
+SELECT FROM stripe_api('POST', '/v1/products/prod_1', '{"name": "Professional"}');
+SELECT FROM stand_in('POST', 'clock', '{"advance": 60}');
+SELECT FROM stand_in('POST', 'fault', '{"kind": "nul_escape", "times": 0}');
+CALL stripe_sync('{product}');
+CALL stripe_catch_up();
+SELECT object, failed, state FROM stripe_portal.sync_progress WHERE object IN ('event', 'product') ORDER BY object;
+SELECT ascii(name) = x'fffd'::integer AS replaced, substr(name, 2) AS name FROM stripe_portal.product;
+SELECT count(*) FROM stripe_drift(objects => '{product}');
+SELECT stripe_refresh('cus_3');
+SELECT FROM stand_in('POST', 'reset');
+
+-- Catching up does not take a run that read only a part for the whole that it
+-- was to read.
+DELETE FROM stripe_portal.event_cursor;
+SELECT stripe_portal.catch_up_plan('') @> '{event, customer}' AS lists_all;
+CALL stripe_sync('{customer}', created_from => now() + interval '1 day');
+CALL stripe_catch_up();
+SELECT caught_up IS NOT NULL AS caught_up, relist FROM stripe_portal.event_cursor;
+CALL stripe_catch_up();
+SELECT caught_up IS NOT NULL AS caught_up, relist FROM stripe_portal.event_cursor;
+
 -- Connected accounts are read each by itself.
 SELECT FROM stripe_api('POST', '/v1/customers', '{"name": "Theirs"}', account => 'acct_1');
 CALL stripe_sync('{customer}', account => 'acct_1');

@@ -126,6 +126,19 @@ BEGIN
                   DETAIL = coalesce(trouble.error, trouble.failure) || '.';
     END IF;
 
+    -- Somebody may have asked for a part of a kind meanwhile, and that took the
+    -- place of the whole that this run was to read.
+    SELECT c.object INTO trouble
+    FROM stripe_portal.sync_cursor AS c
+    WHERE c.object = ANY (kinds) AND c.object <> 'event'
+      AND c.livemode = stripe_portal.key_livemode() AND c.account = catch_up_done.account
+      AND (c.range_from IS NOT NULL OR c.range_to IS NOT NULL);
+    IF FOUND THEN
+        RAISE EXCEPTION 'another run has read only a part of objects of kind "%"', trouble.object
+            USING ERRCODE = 'external_routine_exception',
+                  HINT = 'Catch up again: that lists them all.';
+    END IF;
+
     PERFORM stripe_portal.sync_mark_unseen(kinds, account);
     UPDATE stripe_portal.event_cursor AS c
     SET event = next_event, created = next_created, next_event = NULL, next_created = NULL, relist = false,
@@ -135,7 +148,7 @@ END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.catch_up_done(text[], text) IS
-'Notes that the ledger is complete up to where a run of catching up began; error 38000 if an event could not be stored or Stripe refused the list, and then the next run begins where this one did';
+'Notes that the ledger is complete up to where a run of catching up began; error 38000 if an event could not be stored, Stripe refused the list, or another run took the place of this one, and then the next run begins where this one did';
 
 CREATE OR REPLACE PROCEDURE @extschema@.stripe_catch_up(account text DEFAULT '')
 LANGUAGE plpgsql
