@@ -13,7 +13,7 @@ OBJS       = src/$(EXTENSION).o src/query.o $(patsubst %.c,%.o,$(foreach t,$(TOP
 SQL_PARTS  = src/header.sql \
              $(foreach t,$(TOPICS),$(sort $(wildcard src/$(t)/schema*.sql))) \
              $(foreach t,$(TOPICS),$(sort $(wildcard src/$(t)/api*.sql))) \
-             src/grants.sql
+             src/capability.sql src/grants.sql
 DATA       = $(wildcard src/upgrade/$(EXTENSION)--*--*.sql)
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 DOCS       = README.md REFERENCE.md
@@ -34,7 +34,7 @@ REGRESS        = install \
                  portal refresh return return_token configuration configuration_apply flow \
                  sync drift tick \
                  winback winback_offer winback_flow winback_lift advice \
-                 privileges readme
+                 privileges capability readme
 REGRESS_OPTS   = --temp-instance=./tmp_check --encoding=UTF8 --no-locale --launcher=test/with_stripe
 ISOLATION      = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=test/isolation --temp-instance=./tmp_check_iso --encoding=UTF8 --no-locale \

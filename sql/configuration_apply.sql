@@ -102,6 +102,11 @@ SELECT FROM stripe_api('POST', '/v1/billing_portal/configurations/' || :'id', '{
 SELECT receive();
 SELECT path FROM stripe_portal.configuration_drift;
 SELECT path FROM stripe_portal_configuration_diff('standard');
+-- the tick reads what is marked, products included
+SELECT tick();
+SELECT stripe_portal.refetch(kinds => '{billing_portal.configuration}') IS NOT NULL AS read;
+SELECT products_updated = updated AS current, refetch, jsonb_array_length(products) AS products FROM stripe_portal.billing_portal_configuration WHERE id = :'id';
+SELECT path FROM stripe_portal.configuration_drift;
 -- applying puts it right, also in the mirror and at once
 SELECT tick();
 SELECT stripe_portal_configuration_apply('standard') = :'id' AS same;

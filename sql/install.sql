@@ -24,6 +24,16 @@ JOIN pg_extension AS e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.
 WHERE e.extname = 'stripe_portal' AND n.nspname = 'Odd Name'
 GROUP BY 1;
 
+-- whom a capability is given can use them there, and nobody else
+CREATE ROLE regress_installed;
+SELECT "Odd Name".stripe_portal_grant('regress_installed', 'app');
+SET ROLE regress_installed;
+SELECT "Odd Name".stripe_is_active('cus_nobody') AS active;
+SELECT "Odd Name".stripe_drift();
+RESET ROLE;
+DROP OWNED BY regress_installed;
+DROP ROLE regress_installed;
+
 -- one version, from the control file
 SELECT e.extversion = a.default_version AS version_is_the_control_files, e.extrelocatable
 FROM pg_extension AS e JOIN pg_available_extensions AS a ON a.name = e.extname

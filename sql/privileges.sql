@@ -1,4 +1,4 @@
--- Who may do what: PUBLIC nothing at all; everything else is granted by hand.
+-- Who may do what: PUBLIC nothing at all; everything else is granted.
 \set VERBOSITY terse
 CREATE ROLE regress_stranger;
 CREATE ROLE regress_app;
@@ -69,7 +69,7 @@ SHOW stripe_portal.webhook_secret;
 RESET ROLE;
 SELECT customer, refused, opened_by FROM stripe_portal.session WHERE customer = 'cus_1';
 
--- What the README grants to an analyst is enough to read the views.
+-- SELECT on these views is enough to read them.
 CREATE ROLE regress_analyst;
 GRANT USAGE ON SCHEMA stripe_portal TO regress_analyst;
 GRANT SELECT ON stripe_portal.subscription, stripe_portal.subscription_item,

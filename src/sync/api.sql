@@ -28,7 +28,7 @@ COMMENT ON COLUMN stripe_portal.sync_kind.state_table IS 'The table that shows t
 
 CREATE OR REPLACE FUNCTION stripe_portal.sync_kinds(objects text[])
 RETURNS text[]
-LANGUAGE plpgsql STABLE
+LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

@@ -26,7 +26,7 @@ COMMENT ON FUNCTION stripe_portal.newest_event(text) IS
 
 CREATE OR REPLACE FUNCTION stripe_portal.event_cursor_begin(account text)
 RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -45,7 +45,7 @@ COMMENT ON FUNCTION stripe_portal.event_cursor_begin(text) IS
 
 CREATE OR REPLACE FUNCTION stripe_portal.catch_up_plan(account text)
 RETURNS text[]
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -109,7 +109,7 @@ COMMENT ON FUNCTION stripe_portal.catch_up_is_under_way(text) IS
 
 CREATE OR REPLACE FUNCTION stripe_portal.catch_up_done(kinds text[], account text)
 RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

@@ -99,7 +99,7 @@ COMMENT ON FUNCTION stripe_portal.compare_object(text, jsonb, boolean, text, tim
 CREATE OR REPLACE FUNCTION stripe_portal.sync_dry_run(
     objects text[], created_from timestamptz, created_to timestamptz, account text)
 RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -270,7 +270,7 @@ CREATE OR REPLACE FUNCTION @extschema@.stripe_drift(
     repair boolean DEFAULT false, objects text[] DEFAULT NULL, account text DEFAULT '',
     OUT kind text, OUT id text, OUT classification text, OUT here jsonb, OUT at_stripe jsonb, OUT repaired boolean)
 RETURNS SETOF record
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

@@ -1,5 +1,17 @@
 -- sync: reading single objects, where the tables know that they are not sure.
 
+CREATE OR REPLACE VIEW stripe_portal.read_kind AS
+SELECT object, path, one FROM stripe_portal.sync_kind
+UNION ALL
+-- of these there is no list of all, or none that tells when they were created
+SELECT object, path, one::jsonb
+FROM (VALUES
+    ('payment_method', '/v1/payment_methods', '{}'),
+    ('billing_portal.configuration', '/v1/billing_portal/configurations', '{"expand": ["features.subscription_update.products"]}')
+) AS kind (object, path, one);
+
+COMMENT ON VIEW stripe_portal.read_kind IS 'The kinds of objects of which single ones are read from Stripe, as in stripe_portal.sync_kind';
+
 CREATE OR REPLACE FUNCTION stripe_portal.refetch_discounts()
 RETURNS void
 LANGUAGE sql
@@ -23,7 +35,7 @@ COMMENT ON FUNCTION stripe_portal.refetch_discounts() IS
 
 CREATE OR REPLACE FUNCTION stripe_portal.has_marked(kinds text[])
 RETURNS boolean
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -46,7 +58,7 @@ COMMENT ON FUNCTION stripe_portal.has_marked(text[]) IS
 
 CREATE OR REPLACE FUNCTION stripe_portal.refetch(place text DEFAULT NULL, kinds text[] DEFAULT NULL)
 RETURNS text
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -64,12 +76,9 @@ BEGIN
         PERFORM stripe_portal.refetch_discounts();
     END IF;
     FOR kind IN
-        SELECT k.* FROM (
-            SELECT object, path, one FROM stripe_portal.sync_kind WHERE state_table IS NOT NULL
-            -- there is no list of all of them
-            UNION ALL SELECT 'payment_method', '/v1/payment_methods', '{}'
-        ) AS k
-        WHERE (kinds IS NULL OR k.object = ANY (kinds)) AND k.object >= coalesce(split_part(place, ' ', 1), '')
+        SELECT k.* FROM stripe_portal.read_kind AS k
+        WHERE stripe_portal.state_table(k.object) IS NOT NULL
+          AND (kinds IS NULL OR k.object = ANY (kinds)) AND k.object >= coalesce(split_part(place, ' ', 1), '')
         ORDER BY k.object
     LOOP
         -- as a key that can be compared, and said in one word
@@ -153,7 +162,7 @@ BEGIN
     IF thin.path IS NULL THEN
         failure := 'the event does not say where its object is';
     ELSE
-        SELECT k.* INTO kind FROM stripe_portal.sync_kind AS k WHERE thin.path ~ ('^' || k.path || '/[^/]+$');
+        SELECT k.* INTO kind FROM stripe_portal.read_kind AS k WHERE thin.path ~ ('^' || k.path || '/[^/]+$');
         SELECT f.* INTO answer
         FROM stripe_portal.fetch(ARRAY[thin.path], ARRAY[coalesce(kind.one, '{}')], account) AS f;
         IF answer.status = 404 AND answer.body #>> '{error,code}' = 'resource_missing' AND kind.object IS NOT NULL THEN
@@ -180,7 +189,7 @@ COMMENT ON FUNCTION stripe_portal.resolve_thin(text, boolean, text) IS
 CREATE OR REPLACE FUNCTION @extschema@.stripe_resolve_thin(
     event text, livemode boolean DEFAULT NULL, account text DEFAULT '',
     OUT outcome text, OUT error text)
-LANGUAGE sql
+LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT r.outcome, r.error FROM stripe_portal.resolve_thin(event, livemode, account) AS r $$;
 

@@ -11,7 +11,7 @@
 CREATE OR REPLACE FUNCTION stripe_portal.sync_plan(
     objects text[], created_from timestamptz, created_to timestamptz, account text)
 RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
@@ -133,7 +133,7 @@ COMMENT ON FUNCTION stripe_portal.list_params(jsonb, timestamptz, timestamptz, t
 CREATE OR REPLACE FUNCTION stripe_portal.sync_read(
     objects text[], account text, width integer DEFAULT current_setting('stripe_portal.in_flight')::integer)
 RETURNS stripe_portal.sync_page[]
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -193,7 +193,7 @@ COMMENT ON FUNCTION stripe_portal.sync_apply(stripe_portal.sync_page) IS
 
 CREATE OR REPLACE FUNCTION stripe_portal.sync_write(batch stripe_portal.sync_page[], n integer)
 RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -267,7 +267,7 @@ COMMENT ON FUNCTION stripe_portal.sync_write(stripe_portal.sync_page[], integer)
 
 CREATE OR REPLACE FUNCTION stripe_portal.sync_is_done(objects text[], account text)
 RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT NOT EXISTS (
@@ -296,7 +296,7 @@ COMMENT ON FUNCTION stripe_portal.is_open(text) IS
 
 CREATE OR REPLACE FUNCTION stripe_portal.sync_mark_unseen(objects text[], account text)
 RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -367,7 +367,7 @@ COMMENT ON PROCEDURE stripe_portal.sync_run(text[], text) IS
 
 CREATE OR REPLACE FUNCTION stripe_portal.sync_tell(objects text[], account text)
 RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

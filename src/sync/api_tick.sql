@@ -73,7 +73,7 @@ COMMENT ON FUNCTION stripe_portal.tend_step(text) IS
 'The care of the ledger''s partitions, for the tick';
 
 CREATE OR REPLACE FUNCTION stripe_portal.tick_portion(part text, INOUT place text)
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

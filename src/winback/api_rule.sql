@@ -193,7 +193,7 @@ CREATE OR REPLACE TRIGGER winback_rule_check
 
 CREATE OR REPLACE FUNCTION @extschema@.stripe_refresh_coupon(coupon text, account text DEFAULT '', livemode boolean DEFAULT NULL)
 RETURNS boolean
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

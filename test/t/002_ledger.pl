@@ -108,10 +108,31 @@ $node->safe_psql('postgres', q(
 	UPDATE stripe_portal.subscription SET status = 'canceled';
 ));
 
+# What roles were given: by capability, and by hand.
+$node->safe_psql('postgres', "CREATE ROLE $_; SELECT stripe_portal_grant('$_', '$_')") foreach qw(app webhook reader operator);
+$node->safe_psql('postgres', 'GRANT UPDATE ON stripe_portal.access_rule TO operator');
+
+# Who may do what with the extension's objects.
+sub rights
+{
+	my ($n, $db) = @_;
+	return $n->safe_psql($db, q(
+		SELECT pg_describe_object(d.classid, d.objid, 0), array(SELECT a::text FROM unnest(coalesce(p.proacl, c.relacl, n.nspacl)) AS a ORDER BY 1)
+		FROM pg_depend AS d JOIN pg_extension AS e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'stripe_portal'
+		LEFT JOIN pg_proc AS p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid
+		LEFT JOIN pg_class AS c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
+		LEFT JOIN pg_namespace AS n ON d.classid = 'pg_namespace'::regclass AND n.oid = d.objid
+		WHERE coalesce(p.oid, c.oid, n.oid) IS NOT NULL
+		ORDER BY 1;
+		SELECT attrelid::regclass, attname, attacl FROM pg_attribute WHERE attacl IS NOT NULL AND attrelid::regclass::text LIKE 'stripe_portal.%' ORDER BY 1, 2));
+}
+
 my $dump = $node->backup_dir . '/dump.sql';
 my $custom = $node->backup_dir . '/dump.custom';
 my $before = contents($node, 'postgres');
 my $made = structure($node, 'postgres');
+my $rights = rights($node, 'postgres');
+like($rights, qr/stripe_portal_session.*app=X/, 'the capabilities are granted');
 mkdir $node->backup_dir;
 foreach my $format ([ 'plain', $dump ], [ 'custom', $custom ])
 {
@@ -134,6 +155,7 @@ foreach my $db (qw(plain custom parallel prepared sections))
 {
 	is(contents($node, $db), $before, "$db: the tables are the same");
 	is(structure($node, $db), $made, "$db: so are the ledger's partitions");
+	is(rights($node, $db), $rights, "$db: and who may do what");
 	is($node->safe_psql($db, 'SELECT count(*) FROM handled'), 3, "$db: no handler was called by the restore");
 	is($node->safe_psql($db, q(SELECT deliver(event('evt_4', 'climate.order.created', 3, '{"object": "climate.order", "id": "climorder_1"}')))), 'duplicate', "$db: a known event is known");
 	is($node->safe_psql($db, q(SELECT string_agg(outcome, ' ' ORDER BY id) FROM stripe_portal.event, stripe_replay(id, livemode))),

@@ -1,0 +1,171 @@
+-- Who may do what: what each capability stands for, and giving it to a role.
+--
+-- This list is all that stripe_portal_grant grants.  EXECUTE is on every
+-- function of that name.  A function for users that is in no capability is for
+-- superusers only, and the test "capability" wants to know of it.
+
+CREATE OR REPLACE VIEW stripe_portal.capability AS
+SELECT capability, privilege, object
+FROM (VALUES
+    -- The application's back end.  It opens the portal for any customer.
+    ('app', 'EXECUTE', ARRAY[
+        'stripe_portal_session', 'stripe_portal_open', 'stripe_portal_return',
+        'stripe_is_active', 'stripe_require_active', 'stripe_refresh']),
+
+    -- Whoever receives webhooks.
+    ('webhook', 'EXECUTE', ARRAY[
+        'stripe_receive_webhook', 'stripe_webhook', 'stripe_verify_webhook']),
+
+    -- Analysts.  Of customers and events only what is not personal.
+    ('reader', 'USAGE', ARRAY['stripe_portal']),
+    ('reader', 'SELECT', ARRAY[
+        'product', 'price', 'coupon', 'promotion_code', 'discount',
+        'subscription', 'subscription_item', 'subscription_change', 'entitlement',
+        'invoice', 'invoice_payment', 'payment_intent', 'payment_method', 'payment_attempt', 'payment_failure',
+        'explained_failure', 'dispute', 'decline_code',
+        'access', 'access_rule',
+        'session', 'session_unreturned', 'change_unexplained',
+        'configuration', 'billing_portal_configuration', 'configuration_drift',
+        'cancellation', 'winback_rule', 'winback_offer', 'advice',
+        'event_failed', 'event_thin', 'event_type', 'event_cursor', 'sync_cursor', 'sync_progress',
+        'tick_part', 'tick_run', 'tick_status', 'capability']),
+    ('reader', 'SELECT (id, livemode, account, customer_account, currency, balance, delinquent, default_payment_method,'
+               ' default_source, preferred_locales, tax_exempt, created, deleted, event, event_created, refetch)',
+        ARRAY['customer']),
+    ('reader', 'SELECT (id, livemode, account, type, created, api_version, object_id, status, error, attempts,'
+               ' last_attempt_at, received_at)',
+        ARRAY['event']),
+    ('reader', 'EXECUTE', ARRAY[
+        'stripe_is_active', 'stripe_subscription_at', 'stripe_subscriptions_at',
+        'stripe_mrr_bridge', 'stripe_churn', 'stripe_churn_rate', 'stripe_churn_leak', 'stripe_retention',
+        'stripe_cancel_comments', 'stripe_uncancel_rate', 'stripe_at_risk',
+        'stripe_decline_report', 'stripe_decline_recovery', 'stripe_decline_wasted', 'stripe_decline_curable',
+        'stripe_winback_preview', 'stripe_winback_lift',
+        -- what those and the views call
+        'key_livemode', 'configuration_drift']),
+
+    -- Whoever deploys configurations and keeps the tables true.  The sync_
+    -- functions take what procedures read and write it, since those commit and
+    -- so run as their caller: an operator can make the tables show anything.
+    ('operator', 'USAGE', ARRAY['stripe_portal']),
+    ('operator', 'SELECT', ARRAY[
+        'configuration', 'billing_portal_configuration', 'configuration_drift', 'advice',
+        'event_failed', 'event_thin', 'event_cursor', 'sync_cursor', 'sync_progress',
+        'tick_part', 'tick_run', 'tick_status', 'capability']),
+    ('operator', 'EXECUTE', ARRAY[
+        'stripe_portal_configure', 'stripe_portal_configuration_diff', 'stripe_portal_configuration_apply',
+        'stripe_sync', 'stripe_catch_up', 'stripe_portal_tick',
+        'stripe_drift', 'stripe_replay', 'stripe_resolve_thin', 'stripe_refresh', 'stripe_refresh_coupon',
+        'retry_failed', 'tend_ledger', 'configuration_drift',
+        -- what the procedures call
+        'sync_kinds', 'sync_dry_run', 'sync_plan', 'sync_run', 'sync_read', 'sync_write', 'sync_is_done', 'sync_tell',
+        'sync_mark_unseen', 'has_marked', 'refetch', 'event_cursor_begin', 'catch_up_plan', 'catch_up_done',
+        'tick_portion'])
+) AS list (capability, privilege, objects),
+unnest(objects) AS object;
+
+COMMENT ON VIEW stripe_portal.capability IS 'What stripe_portal_grant grants. Functions that begin with stripe_ are those for users, all else is in schema stripe_portal';
+COMMENT ON COLUMN stripe_portal.capability.capability IS 'app: open the portal, and ask who is active. webhook: receive events. reader: read tables and reports, but for personal data of customers and the contents of events. operator: configurations, reading from Stripe, the tick, dead letters';
+COMMENT ON COLUMN stripe_portal.capability.privilege IS 'EXECUTE on the functions and procedures of that name, SELECT on a table or view, or on some of its columns, or USAGE on the schema';
+
+CREATE OR REPLACE FUNCTION stripe_portal.capability_target(privilege text, object text)
+RETURNS SETOF text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE p.prokind WHEN 'p' THEN 'PROCEDURE ' ELSE 'FUNCTION ' END || p.oid::regprocedure
+    FROM pg_extension AS e
+    JOIN pg_depend AS d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+    JOIN pg_proc AS p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid
+    WHERE privilege = 'EXECUTE' AND e.extname = 'stripe_portal' AND p.proname = object
+    UNION ALL
+    SELECT CASE privilege WHEN 'USAGE' THEN format('SCHEMA %I', object) ELSE format('TABLE stripe_portal.%I', object) END
+    WHERE privilege <> 'EXECUTE'
+$$;
+
+COMMENT ON FUNCTION stripe_portal.capability_target(text, text) IS
+'What a row of stripe_portal.capability is about, as GRANT names it: one function or procedure for each of that name, or the table or schema';
+
+CREATE OR REPLACE FUNCTION stripe_portal.check_capability(role regrole, capability text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF role IS NULL OR role = 0::regrole THEN
+        RAISE EXCEPTION 'role must not be null'
+            USING ERRCODE = 'invalid_parameter_value';
+    ELSIF capability IS NULL OR NOT EXISTS (SELECT FROM stripe_portal.capability AS c
+                                            WHERE c.capability = check_capability.capability) THEN
+        RAISE EXCEPTION 'unknown capability "%"', capability
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = format('The capabilities are %s.', (
+                      SELECT string_agg(DISTINCT c.capability, ', ' ORDER BY c.capability) FROM stripe_portal.capability AS c));
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.check_capability(regrole, text) IS
+'Raises 22023 unless there is such a capability, and a role to give it to';
+
+CREATE OR REPLACE FUNCTION @extschema@.stripe_portal_grant(role regrole, capability text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    item record;
+BEGIN
+    PERFORM stripe_portal.check_capability(role, capability);
+    -- where the functions are may be closed to the role
+    IF NOT has_schema_privilege(role, '@extschema@'::regnamespace, 'USAGE') THEN
+        EXECUTE format('GRANT USAGE ON SCHEMA %s TO %s', '@extschema@'::regnamespace, role);
+    END IF;
+    FOR item IN
+        SELECT c.privilege, t.target
+        FROM stripe_portal.capability AS c, stripe_portal.capability_target(c.privilege, c.object) AS t (target)
+        WHERE c.capability = stripe_portal_grant.capability
+    LOOP
+        EXECUTE format('GRANT %s ON %s TO %s', item.privilege, item.target, role);
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.stripe_portal_grant(regrole, text) IS
+'Lets a role do what a capability stands for: app, webhook, reader or operator; what each is, is in stripe_portal.capability. A role can have several. Can be repeated, and should be after an upgrade, which may bring functions. For the owner of the extension; error 22023 for an unknown capability';
+
+CREATE OR REPLACE FUNCTION @extschema@.stripe_portal_revoke(role regrole, capability text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    kept text[];
+    item record;
+BEGIN
+    PERFORM stripe_portal.check_capability(role, capability);
+    -- Another capability is the role's if it has a function that no other one stands for.
+    kept := ARRAY(
+        SELECT DISTINCT c.capability
+        FROM stripe_portal.capability AS c
+        JOIN pg_proc AS p ON p.proname = c.object
+        JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+        JOIN pg_extension AS e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid AND e.extname = 'stripe_portal'
+        CROSS JOIN aclexplode(p.proacl) AS a
+        WHERE c.privilege = 'EXECUTE' AND a.grantee = role AND c.capability <> stripe_portal_revoke.capability
+          AND NOT EXISTS (SELECT FROM stripe_portal.capability AS other
+                          WHERE other.privilege = 'EXECUTE' AND other.object = c.object AND other.capability <> c.capability));
+    FOR item IN
+        SELECT c.privilege, t.target
+        FROM stripe_portal.capability AS c, stripe_portal.capability_target(c.privilege, c.object) AS t (target)
+        WHERE c.capability = stripe_portal_revoke.capability
+          AND (c.privilege, c.object) NOT IN (SELECT k.privilege, k.object FROM stripe_portal.capability AS k
+                                              WHERE k.capability = ANY (kept))
+    LOOP
+        EXECUTE format('REVOKE %s ON %s FROM %s', item.privilege, item.target, role);
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.stripe_portal_revoke(regrole, text) IS
+'Takes a capability back from a role, but for what another one that it has stands for as well, and the right to use the schema of the functions. What was granted by hand besides stays. For the owner of the extension; error 22023 for an unknown capability';
