@@ -189,7 +189,7 @@ SELECT state, said FROM attempt('GET', '/v1/customers');
 --
 SELECT stand_in('POST', 'reset') ->> 'object' AS reset;
 SELECT path, state, said, detail FROM (VALUES
-    ('/v1/customers/'), ('/v1//customers'), ('/v1/customers/../charges'), ('/v1/./customers'), ('/v3/customers'),
+    ('/v1/customers/'), ('/v1//customers'), ('/v1/customers/../charges'), ('/v1/./customers'), ('/v1/customers/.'), ('/v3/customers'),
     ('v1/customers'), ('//v1/customers'), (''), ('/v1/'), ('https://example.com/v1/customers'), ('@example.com/v1/customers'),
     ('/v1/customers?limit=1'), ('/v1/customers#a'), ('/v1/a b'), (E'/v1/a\r\nHost: b'), (E'/v1/\u00e9'), ('/v1/a\b')
 ) AS t (path), attempt('GET', path);

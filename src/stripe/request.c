@@ -284,8 +284,8 @@ check_path(const char *path)
 		objection = "It contains a character that must be percent-encoded, or a query, which belongs into the parameters.";
 	else if (strstr(path, "//") != NULL || path[strlen(path) - 1] == '/')
 		objection = "It has an empty segment; perhaps an id is empty.";
-	else if (strstr(path, "/./") != NULL || strstr(path, "..") != NULL)
-		objection = "It must not contain \"..\" or \"/./\".";
+	else if (strstr(path, "/./") != NULL || strstr(path, "..") != NULL || strcmp(path + strlen(path) - 2, "/.") == 0)
+		objection = "It must not contain \"..\" or a segment \".\".";
 
 	if (objection != NULL)
 		ereport(ERROR,
