@@ -153,6 +153,17 @@ SELECT count(*) FROM stripe_at_risk('acct_1');
 SELECT count(*) FROM stripe_churn('reason', '[2026-01-01,2026-05-01)', livemode => true);
 SELECT count(*) FROM stripe_churn_leak('[2026-01-01,2026-05-01)', 'acct_1');
 
+-- The tiers of a price are in no event: until it is read, its subscriptions are in no sum, but not unseen.
+DO $$
+BEGIN
+    PERFORM happens('2026-04-20', 'customer.subscription.created', jsonb_set(sub(name, plan, '2026-04-20'), '{items,data,0,price}',
+        jsonb_build_object('id', 'price_tiered', 'object', 'price', 'product', 'prod_pro', 'currency', currency, 'type', 'recurring', 'billing_scheme', 'tiered',
+            'tiers_mode', 'volume', 'unit_amount', NULL, 'recurring', '{"interval": "month", "interval_count": 1, "usage_type": "licensed"}'::jsonb)) || jsonb_build_object('currency', currency))
+    FROM (VALUES ('hal', 'pro_usd', 'usd'), ('ida', 'pro_usd', 'gbp')) AS v (name, plan, currency);
+END
+$$;
+SELECT month, currency, opening, new, closing, subscribers_closing, unknown FROM stripe_mrr_bridge('[2026-03-01,2026-05-01)') WHERE currency <> 'eur';
+
 -- Without a period: the last twelve months and this one.
 SELECT count(DISTINCT month), max(month) = date_trunc('month', now() AT TIME ZONE 'UTC') FROM stripe_mrr_bridge();
 -- What is no period.

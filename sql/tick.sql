@@ -6,7 +6,7 @@ CREATE FUNCTION stand_in(method text, what text, params jsonb DEFAULT NULL) RETU
 LANGUAGE sql AS $$ SELECT stripe_api(method, '/v1/test_helpers/stand_in/' || what, params) $$;
 CREATE FUNCTION forget() RETURNS void LANGUAGE sql AS $$
     TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.product, stripe_portal.price, stripe_portal.subscription,
-        stripe_portal.sync_cursor, stripe_portal.event_cursor, stripe_portal.tick_run $$;
+        stripe_portal.coupon, stripe_portal.discount, stripe_portal.subscription_change, stripe_portal.sync_cursor, stripe_portal.event_cursor, stripe_portal.tick_run $$;
 CREATE VIEW seen AS
 SELECT r ->> 'path' AS path, r ->> 'query' AS query FROM jsonb_array_elements(stand_in('GET', 'requests') -> 'data') AS r;
 CREATE VIEW status AS SELECT part, state, error, last_success IS NOT NULL AS ever FROM stripe_portal.tick_status;
@@ -56,6 +56,27 @@ UPDATE stripe_portal.customer SET email = 'unsure@example.com', refetch = true W
 SELECT FROM stand_in('POST', 'clock', '{"advance": 60}');
 CALL stripe_portal_tick();
 SELECT email, refetch FROM stripe_portal.customer WHERE id = 'cus_2';
+
+-- The tiers of a price and the products of a coupon are in no event, so both are
+-- read: 12 x 0.50 in tiers, and 10.00 of which the coupon takes a half.
+SELECT FROM (SELECT stripe_api('POST', '/v1/products', '{"id": "prod_1", "name": "Pro"}'), stripe_api('POST', '/v1/products', '{"id": "prod_2", "name": "Extra"}'),
+    stand_in('POST', 'prices', '{"id": "price_tiered", "product": "prod_1", "currency": "eur", "billing_scheme": "tiered", "tiers_mode": "volume",
+        "tiers": [{"up_to": 10, "unit_amount": 100}, {"up_to": "inf", "unit_amount": 50}], "recurring": {"interval": "month"}}'),
+    stand_in('POST', 'prices', '{"id": "price_extra", "product": "prod_2", "currency": "eur", "unit_amount": 1000, "recurring": {"interval": "month"}}'),
+    stripe_api('POST', '/v1/coupons', '{"id": "EXTRA50", "percent_off": 50, "duration": "repeating", "duration_in_months": 3, "applies_to": {"products": ["prod_2"]}}'),
+    stripe_api('POST', '/v1/subscriptions', '{"customer": "cus_2", "items": [{"price": "price_tiered", "quantity": 12}, {"price": "price_extra"}], "discounts": [{"coupon": "EXTRA50"}]}')) AS made;
+SELECT FROM stand_in('POST', 'clock', '{"advance": 60}');
+SELECT FROM stand_in('POST', 'reset');
+CALL stripe_portal_tick();
+SELECT path FROM seen WHERE path ~ 'coupons/|prices/' ORDER BY path;
+SELECT applies_to, refetch FROM stripe_portal.coupon;
+SELECT id, jsonb_array_length(tiers) AS tiers, refetch FROM stripe_portal.price ORDER BY id;
+SELECT DISTINCT mrr FROM stripe_portal.subscription_change WHERE until = 'infinity';
+-- The discount ends; no event tells of it.  (Stripe's clock is ahead of ours here.)
+UPDATE stripe_portal.discount SET "end" = now() - interval '1 second';
+UPDATE stripe_portal.subscription_change SET at = at - interval '60 days', created = created - interval '60 days', discount_ends = now() - interval '1 second';
+CALL stripe_portal_tick();
+SELECT mrr, movement, mrr_change, inferred FROM stripe_portal.subscription_change WHERE until = 'infinity';
 
 -- A thin event is resolved by reading its object, from nowhere but a plain path.
 SELECT FROM stripe_api('POST', '/v1/customers/cus_2', '{"email": "thin@example.com"}');

@@ -30,6 +30,14 @@ RETURN jsonb_populate_record(NULL::stripe_portal.product, object || jsonb_build_
 COMMENT ON FUNCTION stripe_portal.product_row(jsonb, jsonb) IS
 'The row of a product object';
 
+CREATE OR REPLACE FUNCTION stripe_portal.told_in_part(origin jsonb)
+RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN origin ->> 'event' <> '' AND origin -> 'deleted' = 'false' THEN '{"refetch": true}' ELSE '{}' END::jsonb;
+
+COMMENT ON FUNCTION stripe_portal.told_in_part(jsonb) IS
+'What a row takes besides its origin if the object lacks what only Stripe''s API tells: it is to be read, unless it was, or is deleted';
+
 CREATE OR REPLACE FUNCTION stripe_portal.price_row(object jsonb, origin jsonb)
 RETURNS stripe_portal.price
 LANGUAGE sql STABLE PARALLEL SAFE
@@ -39,7 +47,9 @@ RETURN jsonb_populate_record(NULL::stripe_portal.price, object || jsonb_build_ob
     'interval', object #>> '{recurring,interval}',
     'interval_count', object #>> '{recurring,interval_count}',
     'usage_type', object #>> '{recurring,usage_type}',
-    'created', stripe_portal.read_time(object -> 'created')) || origin);
+    'created', stripe_portal.read_time(object -> 'created')) || origin
+    -- no event has the tiers
+    || CASE WHEN object ->> 'billing_scheme' = 'tiered' AND NOT object ? 'tiers' THEN stripe_portal.told_in_part(origin) ELSE '{}' END);
 
 COMMENT ON FUNCTION stripe_portal.price_row(jsonb, jsonb) IS
 'The row of a price object';
@@ -109,7 +119,8 @@ RETURN jsonb_populate_record(NULL::stripe_portal.coupon, object || jsonb_build_o
     -- only in an expanded coupon
     'applies_to', object #> '{applies_to,products}',
     'redeem_by', stripe_portal.read_time(object -> 'redeem_by'),
-    'created', stripe_portal.read_time(object -> 'created')) || origin);
+    'created', stripe_portal.read_time(object -> 'created')) || origin
+    || CASE WHEN NOT object ? 'applies_to' THEN stripe_portal.told_in_part(origin) ELSE '{}' END);
 
 COMMENT ON FUNCTION stripe_portal.coupon_row(jsonb, jsonb) IS
 'The row of a coupon object';

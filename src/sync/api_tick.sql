@@ -12,8 +12,9 @@ FROM (VALUES
     (2, 'thin events', 'stripe_portal.resolve_next_thin'),
     (3, 'dead letters', 'stripe_portal.retry_step'),
     (4, 'refetch', 'stripe_portal.refetch_step'),
-    (5, 'ledger', 'stripe_portal.tend_step'),
-    (6, 'win-back', 'stripe_portal.winback_step')
+    (5, 'ended discounts', 'stripe_portal.settle_step'),
+    (6, 'ledger', 'stripe_portal.tend_step'),
+    (7, 'win-back', 'stripe_portal.winback_step')
 ) AS part (n, part, function);
 
 COMMENT ON VIEW stripe_portal.tick_part IS 'What stripe_portal_tick does, in this order';

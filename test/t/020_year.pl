@@ -47,7 +47,7 @@ agrees('the MRR bridge',
 	         coalesce(sum(mrr_change) FILTER (WHERE movement = 'new'), 0), coalesce(sum(mrr_change) FILTER (WHERE movement = 'expansion'), 0),
 	         coalesce(sum(mrr_change) FILTER (WHERE movement = 'contraction'), 0), coalesce(sum(mrr_change) FILTER (WHERE movement = 'reactivation'), 0),
 	         coalesce(sum(mrr_change) FILTER (WHERE movement = 'pause'), 0), coalesce(sum(mrr_change) FILTER (WHERE movement = 'resume'), 0),
-	         coalesce(sum(mrr_change) FILTER (WHERE movement = 'churn'), 0), closing.mrr, opening.subscribers, closing.subscribers
+	         coalesce(sum(mrr_change) FILTER (WHERE movement = 'churn'), 0), closing.mrr, opening.subscribers, closing.subscribers, 0::bigint
 	  FROM truth.month AS m CROSS JOIN (SELECT DISTINCT currency FROM truth.movement) AS c
 	  JOIN truth.total AS opening ON (opening.boundary, opening.currency) = (m.month, c.currency)
 	  JOIN truth.total AS closing ON (closing.boundary, closing.currency) = (m.next, c.currency)
