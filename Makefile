@@ -30,7 +30,7 @@ REGRESS        = install \
                  signature webhook ledger state read version \
                  mrr history decline_code \
                  access access_matrix \
-                 cancellation report \
+                 cancellation report page \
                  portal refresh return return_token configuration configuration_apply flow \
                  sync drift tick \
                  winback winback_offer winback_flow winback_lift advice \

@@ -76,7 +76,7 @@ GRANT SELECT ON stripe_portal.subscription, stripe_portal.subscription_item,
     stripe_portal.session_unreturned, stripe_portal.change_unexplained TO regress_analyst;
 GRANT EXECUTE ON FUNCTION stripe_mrr_bridge, stripe_retention, stripe_churn, stripe_churn_rate, stripe_uncancel_rate,
     stripe_cancel_comments, stripe_decline_report, stripe_decline_recovery, stripe_decline_wasted,
-    stripe_decline_curable, stripe_at_risk, stripe_churn_leak TO regress_analyst;
+    stripe_decline_curable, stripe_at_risk, stripe_churn_leak, stripe_churn_report, stripe_amount TO regress_analyst;
 INSERT INTO stripe_portal.subscription (id, livemode, customer, status, items, event, event_created)
 VALUES ('sub_1', false, 'cus_9', 'active', '[{"id": "si_1", "current_period_end": 1700000000}]', 'evt_1', now());
 SET ROLE regress_analyst;
@@ -97,6 +97,7 @@ SELECT count(*) AS reports FROM (
     UNION ALL SELECT count(*) FROM stripe_decline_curable()
     UNION ALL SELECT count(*) FROM stripe_at_risk()
     UNION ALL SELECT count(*) FROM stripe_churn_leak()) AS r;
+SELECT stripe_churn_report() LIKE '<!DOCTYPE html>%' AS page, stripe_amount(123456, 'usd') AS amount;
 SELECT count(*) FROM stripe_portal.event;
 SELECT count(*) FROM stripe_portal.payment_failure;
 RESET ROLE;

@@ -38,7 +38,7 @@ FROM (VALUES
     ('reader', 'EXECUTE', ARRAY[
         'stripe_is_active', 'stripe_subscription_at', 'stripe_subscriptions_at',
         'stripe_mrr_bridge', 'stripe_churn', 'stripe_churn_rate', 'stripe_churn_leak', 'stripe_retention',
-        'stripe_cancel_comments', 'stripe_uncancel_rate', 'stripe_at_risk',
+        'stripe_cancel_comments', 'stripe_uncancel_rate', 'stripe_at_risk', 'stripe_churn_report', 'stripe_amount',
         'stripe_decline_report', 'stripe_decline_recovery', 'stripe_decline_wasted', 'stripe_decline_curable',
         'stripe_winback_preview', 'stripe_winback_lift',
         -- what those and the views call

@@ -4,7 +4,7 @@
 #     Installs what is missing, builds the extension and runs every test.
 #
 # Usage: test/all.sh [STEP...]
-#     Steps: lint regress isolation tap unit npm; all of them by default.
+#     Steps: lint regress isolation tap unit npm page; all of them by default.
 #
 # One line per test, the differences of those that fail, and at the end
 # "N passed, N failed".  PG_MAJOR chooses the PostgreSQL version.
@@ -15,11 +15,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 steps=("$@")
 if ((${#steps[@]} == 0)); then
-    steps=(lint regress isolation tap unit npm)
+    steps=(lint regress isolation tap unit npm page)
 fi
 
 if [[ -z ${SP_WORK:-} ]]; then
-    packages=("${RUN_PACKAGES[@]}" clang libipc-run-perl shellcheck "postgresql-$PG_MAJOR-cron")
+    packages=("${RUN_PACKAGES[@]}" clang libipc-run-perl shellcheck "postgresql-$PG_MAJOR-cron"
+        chromium fonts-dejavu-core python3-yaml)
     # Node often comes from elsewhere than Debian, npm included.
     command -v node >/dev/null || packages+=(nodejs)
     command -v npm >/dev/null || packages+=(npm)
@@ -221,6 +222,13 @@ step_npm() {
     collect npm-requests test/with_stripe python3 test/npm/requests.py "$SP_WORK/npm"
 }
 
+step_page() {
+    start_server "$SP_WORK/page-server"
+    collect page python3 test/page/check.py "$SP_WORK/page"
+    # on what was loaded for the page
+    collect dashboards python3 test/dashboards.py
+}
+
 build || steps=()           # there is nothing to test then
 for step in "${steps[@]}"; do
     case $step in
@@ -230,6 +238,7 @@ for step in "${steps[@]}"; do
         tap) step_tap ;;
         unit) step_unit ;;
         npm) step_npm ;;
+        page) step_page ;;
         *) not_ok "$step: no such step" ;;
     esac
 done
