@@ -130,6 +130,9 @@ UPDATE stripe_portal.event SET last_attempt_at = now() - interval '1 day' WHERE 
 CALL stripe_portal_tick();
 SELECT count(*) FROM stripe_portal.event WHERE status = 'failed' AND type = 'customer.updated';
 
+-- Whoever may call one portion can not write down a part that there is not.
+SELECT stripe_portal.tick_portion('sleep', 'here');
+
 -- It commits, so it stands alone.
 BEGIN;
 CALL stripe_portal_tick();

@@ -83,6 +83,10 @@ DECLARE
     failure text;
     began CONSTANT timestamptz := clock_timestamp();
 BEGIN
+    IF function IS NULL THEN
+        RAISE EXCEPTION 'the tick has no part "%"', part
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     -- Another tick that is at this part sees to it; nobody waits for this lock.
     IF NOT pg_try_advisory_xact_lock(hashtextextended('stripe_portal.tick ' || part, 0)) THEN
         place := NULL;
@@ -109,7 +113,7 @@ END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.tick_portion(text, text) IS
-'One portion of one part of the tick, and a note of how it went. Gives the place to go on at, NULL when the part is done, has failed, or is being done by somebody else';
+'One portion of one part of the tick, and a note of how it went. Gives the place to go on at, NULL when the part is done, has failed, or is being done by somebody else; error 22023 for an unknown part';
 
 CREATE OR REPLACE PROCEDURE @extschema@.stripe_portal_tick()
 LANGUAGE plpgsql
