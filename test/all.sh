@@ -6,8 +6,9 @@
 # Usage: test/all.sh [STEP...]
 #     Steps: lint regress isolation tap unit npm page; all of them by default.
 #
-# One line per test, the differences of those that fail, and at the end
-# "N passed, N failed".  PG_MAJOR chooses the PostgreSQL version.
+# One line per test, with the numbers it ran with where they tell something, the
+# differences of those that fail, and at the end "N passed, N failed".  PG_MAJOR
+# chooses the PostgreSQL version.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -54,6 +55,11 @@ show() {
     if [[ -s $1 ]]; then
         tail -n "${2:-60}" "$1" | sed 's/^/        /'
     fi
+}
+
+# The numbers that a test says it ran with.
+numbers() {
+    sed -n 's/^# numbers: /        /p' "$@"
 }
 
 # The value of a variable of the Makefile.
@@ -160,6 +166,7 @@ step_regress() {
     read -ra tests <<<"$(make_variable REGRESS)"
     logged regress make installcheck ISOLATION= TAP_TESTS= || status=$?
     regress_verdicts regress "$status" regression.diffs "${tests[@]}"
+    numbers results/*.out
     check_server_log regress log/postmaster.log
 }
 
@@ -174,16 +181,18 @@ step_isolation() {
 # One run per file, so that each has a log of its own.  A test that skips
 # itself proves nothing and is a failure here.
 step_tap() {
-    local file name
+    local file name began
     for file in test/t/*.pl; do
         if [[ ! -e $file ]]; then
             not_ok "tap: no test found"
             break
         fi
         name=$(basename "$file" .pl)
+        began=$SECONDS
         if logged "tap-$name" make installcheck REGRESS= ISOLATION= PROVE_TESTS="$file" PROVE_FLAGS=--verbose &&
             ! grep -Eiq '^ok .*# skip|\.\. skipped' "$log/tap-$name.log"; then
-            ok "tap: $name ($(grep -c '^ok [0-9]' "$log/tap-$name.log") checks)"
+            ok "tap: $name ($(grep -c '^ok [0-9]' "$log/tap-$name.log") checks, $((SECONDS - began)) s)"
+            numbers "$log/tap-$name.log"
         else
             not_ok "tap: $name"
             grep -Ei '^not ok|^ok .*# skip|skipped:' "$log/tap-$name.log" >"$log/tap-$name.bad" || true

@@ -13,8 +13,8 @@ EXPAND = {'expand': ['features.subscription_update.products']}
 
 # Makes what the calls are about, on the account itself and on a connected one.
 PREPARE = f"""
-CREATE EXTENSION IF NOT EXISTS stripe_portal;
 SET client_min_messages = error;
+CREATE EXTENSION IF NOT EXISTS stripe_portal;
 DO $$
 DECLARE
     on_account text;

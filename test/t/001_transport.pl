@@ -216,7 +216,7 @@ SKIP:
 	is($after[1], $before[1], 'no thread stays behind');
 	# 50 bytes lost per call would show
 	cmp_ok($after[2] - $before[2], '<', 500, 'memory does not grow');
-	note "descriptors $before[0] -> $after[0], threads $before[1] -> $after[1], resident $before[2] kB -> $after[2] kB";
+	note "numbers: descriptors $before[0] -> $after[0], threads $before[1] -> $after[1], resident $before[2] kB -> $after[2] kB";
 }
 
 $node->stop;

@@ -28,7 +28,6 @@ my $few = 130;        # histories for that, and for the clients
 my $clients = 8;
 
 srand($seed);
-note "SP_SEED=$seed";
 
 my (@events, @truth);
 my @kinds = history_kinds();
@@ -39,7 +38,7 @@ foreach my $n (1 .. $histories)
 	push @events, map { [ $n, $_ + 1, $events->[$_] ] } 0 .. $#$events;
 	push @truth, [ $n, @$truth ];
 }
-note "$histories histories of " . @kinds . ' kinds, ' . @events . ' events and reads';
+note "numbers: SP_SEED=$seed, $histories histories of " . @kinds . ' kinds, ' . @events . ' events and reads';
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -62,7 +61,7 @@ my @told = at_once(map {
 } 0, 1);
 is(scalar(map { split /\n/ } @told), $orders, "told in $orders orders, $received of them received as webhooks");
 is(join("\n", uniq(map { split /\n/ } @told)), (split /\n/, $told[0])[0], 'every order ends in the same rows in every table');
-note $node->safe_psql('postgres', q(SELECT string_agg(format('%s %s', count, tablename), ', ') FROM (
+note 'numbers: rows ' . $node->safe_psql('postgres', q(SELECT string_agg(format('%s %s', count, tablename), ', ') FROM (
 	SELECT count(*), tablename FROM state GROUP BY tablename ORDER BY tablename) AS s));
 
 is($node->safe_psql('postgres', q(
@@ -73,7 +72,7 @@ is($node->safe_psql('postgres', q(
 my $marked = $node->safe_psql('postgres', q(
 	SELECT count(*) FROM truth JOIN state USING (tablename, id) WHERE (state.row ->> 'refetch')::boolean));
 cmp_ok($marked, '<', $histories / 10, 'few are marked');
-note "$marked of $histories are marked for a refetch";
+note "numbers: $marked of $histories are marked for a refetch";
 
 is($node->safe_psql('postgres', q(
 	SELECT s.id, stripe_portal.mrr(s, now()), sum(c.mrr_change)
@@ -93,6 +92,7 @@ my ($some, $some_events) = split /\|/, $node->safe_psql('postgres', qq(
 	my $n = $_;
 	[ $databases[$n], map { "SELECT play_permuted($_, $short, $few);\n" } grep { $_ % 2 == $n } 0 .. 119 ]
 } 0, 1);
+note "numbers: $orders orders at random, $received of them received as webhooks; $some histories in all orders; $clients clients at once";
 is(scalar(map { split /\n/ } @told), 120, "$some histories of up to $short events, $some_events events, told in all orders");
 is(join("\n", uniq(map { split /\n/ } @told)), (split /\n/, $told[0])[0], 'every order ends in the same rows in every table');
 

@@ -75,7 +75,7 @@ sql(qq(
 	END \$\$;
 	SELECT stand_in('POST', 'page_limit', '{"limit": $page}')));
 my $pages = 2 * $customers / $page;
-note "$customers customers with a subscription each, $page on a page: $pages pages at least";
+note "numbers: $customers customers with a subscription each, $page on a page: $pages pages at least";
 
 #
 # Killed half-way, at three different points
@@ -110,7 +110,7 @@ is(sql('SELECT wrong()'), '', 'after three kills and a resumption, the tables sh
 my $read = sql(q(SELECT sum(pages) FROM stripe_portal.sync_cursor));
 cmp_ok($read, '>=', $pages, 'all pages were read');
 cmp_ok($requests, '<=', $read + 3 * (4 + 1) + 4, 'and hardly one of them twice');
-note "killed 3 times after $before pages; $read pages, $requests requests";
+note "numbers: killed 3 times after $before pages; $read pages, $requests requests";
 
 #
 # Two at once
@@ -126,7 +126,7 @@ $read = sql(q(SELECT sum(pages) FROM stripe_portal.sync_cursor));
 cmp_ok($requests, '<', 1.5 * $read, 'they share the work');
 cmp_ok(sql(q(SELECT count(DISTINCT r -> 'connection') FROM jsonb_array_elements(stand_in('GET', 'requests') -> 'data') AS r)),
 	'>', 2, 'several requests are in flight');
-note "two at once: $read pages, $requests requests";
+note "numbers: two at once: $read pages, $requests requests";
 
 #
 # Stripe's rate limit
@@ -137,7 +137,7 @@ sql('SET stripe_portal.rate_limit = 200; CALL stripe_sync()');
 my ($all, $refused) = split /\|/, sql(q(SELECT r ->> 'requests', r ->> 'refused' FROM stand_in('GET', 'rate_limit') AS r));
 cmp_ok($refused, '>', 0, 'too fast, Stripe refuses');
 is(sql('SELECT wrong()'), '', 'which is waited for, and the tables show what is true');
-note "limit 10 per second, 200 allowed here: $all requests, $refused refused";
+note "numbers: limit 10 per second, 200 allowed here: $all requests, $refused refused";
 
 sql(q(SELECT forget(), stand_in('POST', 'reset'), stand_in('POST', 'rate_limit', '{"per_second": 20, "retry_after": 1}')));
 sql('SET stripe_portal.rate_limit = 15; CALL stripe_sync()');
@@ -145,7 +145,7 @@ my $peak;
 ($all, $refused, $peak) = split /\|/, sql(q(SELECT r ->> 'requests', r ->> 'refused', r ->> 'peak' FROM stand_in('GET', 'rate_limit') AS r));
 is($refused, 0, 'at a pace that Stripe accepts, nothing is refused');
 is(sql('SELECT wrong()'), '', 'and the tables show what is true');
-note "limit 20 per second, 15 here: $all requests, $peak in the busiest second";
+note "numbers: limit 20 per second, 15 here: $all requests, $peak in the busiest second";
 sql(q(SELECT stand_in('POST', 'rate_limit')));
 
 #

@@ -73,7 +73,7 @@ my $made = 0;
 live($steps);
 my $received = sql('SELECT receive(NULL)');
 my $lost = sql('SELECT lost()');
-note "SP_SEED=$seed: $steps steps, $received events delivered, $lost lost";
+note "numbers: SP_SEED=$seed, $steps steps, $received events delivered, $lost lost";
 cmp_ok($lost, '>', 0.15 * ($lost + $received), 'deliveries are lost');
 isnt(sql('SELECT wrong()'), '', 'without them, the tables do not show what is true');
 sql('CALL stripe_catch_up()');
@@ -99,7 +99,7 @@ is(sql('SELECT count(*) FROM stripe_portal.event'), $received + $lost, 'after th
 settle();
 is(sql('SELECT wrong()'), '', 'and the tables show what is true');
 is(sql("SELECT string_agg(part, ' ') FROM stripe_portal.tick_status WHERE state <> 'done'"), '', 'all parts of the tick are done');
-note sprintf '%d events, %d of them never delivered; %d customers and %d subscriptions', $received + $lost, $lost,
+note sprintf 'numbers: %d events, %d of them never delivered; %d customers and %d subscriptions', $received + $lost, $lost,
 	split(/\|/, sql('SELECT (SELECT count(*) FROM stripe_portal.customer), (SELECT count(*) FROM stripe_portal.subscription)'));
 
 $node->stop;

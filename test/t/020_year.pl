@@ -20,7 +20,7 @@ my $year = q{'[2025-01-01,2026-01-01)', livemode => true};
 my $folder = PostgreSQL::Test::Utils::tempdir;
 my $made = `python3 test/year.py $folder $subscribers $seed`;
 is($?, 0, 'the year is made');
-note "SP_SEED=$seed: $made";
+note "numbers: SP_SEED=$seed, $made";
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
