@@ -19,23 +19,22 @@ SELECT FROM stand_in('POST', 'prices', '{"id": "price_1", "product": "prod_1", "
 
 -- The fixture: 407 subscriptions, 28 of which were canceled at Stripe while the
 -- deliveries went nowhere.
-DO $$ BEGIN
-    FOR n IN 1..407 LOOP
-        PERFORM stand_in('POST', 'customers', jsonb_build_object('id', 'cus_' || n));
-        PERFORM stand_in('POST', 'subscriptions', jsonb_build_object('id', 'sub_' || n, 'customer', 'cus_' || n, 'price', 'price_1'));
-    END LOOP;
-END $$;
+SELECT jsonb_array_length(stand_in('POST', 'bulk', '{"count": 407, "prices": ["price_1"], "events": "none"}') -> 'subscriptions') AS subscriptions;
 CALL stripe_sync('{customer, subscription, product, price}');
 SELECT FROM stand_in('POST', 'clock', '{"advance": 3600}');
-SELECT count(stand_in('POST', format('subscriptions/sub_%s/status', n * 14), '{"status": "canceled"}')) FROM generate_series(1, 28) AS n;
+SELECT count(stand_in('POST', format('subscriptions/sub_bulk%s/status', to_char(n * 14, 'FM00000')), '{"status": "canceled"}')) FROM generate_series(1, 28) AS n;
 SELECT FROM stand_in('POST', 'clock', '{"advance": 3600}');
 SELECT status, count(*) FROM stripe_portal.subscription GROUP BY status;
 
 SELECT written() AS before \gset
-SELECT kind, classification, here ->> 'status' AS here, at_stripe ->> 'status' AS at_stripe, repaired, count(*)
-FROM stripe_drift() GROUP BY 1, 2, 3, 4, 5;
-SELECT count(*) AS right_ones FROM stripe_drift() WHERE classification = 'stale here' AND id IN (SELECT 'sub_' || n * 14 FROM generate_series(1, 28) AS n);
+CREATE TEMP TABLE found AS SELECT * FROM stripe_drift();
 SELECT written() = :'before' AS nothing_written;
+SELECT kind, classification, here ->> 'status' AS here, at_stripe ->> 'status' AS at_stripe, repaired, count(*)
+FROM found GROUP BY 1, 2, 3, 4, 5;
+SELECT count(*) AS right_ones FROM found WHERE classification = 'stale here' AND id IN (SELECT 'sub_bulk' || to_char(n * 14, 'FM00000') FROM generate_series(1, 28) AS n);
+SELECT (SELECT count(*) FROM stripe_portal.subscription) AS all_of_them, count(*) AS stale FROM found WHERE classification = 'stale here' \gset
+\echo '# numbers: drift:' :all_of_them 'subscriptions,' :stale 'of them canceled at Stripe and active here'
+DROP TABLE found;
 BEGIN READ ONLY;
 SELECT count(*) FROM stripe_drift(objects => '{subscription}');
 ROLLBACK;
@@ -52,8 +51,13 @@ SELECT FROM stand_in('POST', 'prices', '{"id": "price_1", "product": "prod_1", "
 SELECT count(stand_in('POST', 'customers', jsonb_build_object('id', 'cus_' || name, 'email', name || '@example.com')))
 FROM unnest('{twice, gone, stale, same, lapsed, paid, left, lost}'::text[]) AS name;
 SELECT count(stand_in('POST', 'subscriptions', jsonb_build_object('id', 'sub_' || name, 'customer', 'cus_' || split_part(name, '2', 1), 'price', 'price_1', 'status', status)))
-FROM (VALUES ('twice', 'active'), ('twice2', 'trialing'), ('same', 'active'), ('lapsed', 'past_due'), ('paid', 'active'),
+FROM (VALUES ('twice', 'active'), ('twice2', 'trialing'), ('same', 'active'), ('lapsed', 'active'), ('paid', 'active'),
              ('left', 'incomplete'), ('left2', 'incomplete')) AS s (name, status);
+-- the first invoice of a trial is paid, with nothing
+SELECT FROM stand_in('POST', 'prices', '{"id": "price_free", "product": "prod_1", "currency": "eur", "unit_amount": 0, "recurring": {"interval": "month"}}');
+SELECT FROM stand_in('POST', 'subscriptions', '{"id": "sub_trial", "customer": "cus_lost", "price": "price_free"}');
+SELECT stand_in('POST', 'bill', '{"subscription": "sub_trial"}') ->> 'status' AS status;
+SELECT count(stand_in('POST', format('subscriptions/%s/status', id), '{"status": "past_due"}')) FROM unnest('{sub_lapsed, sub_trial}'::text[]) AS id;
 CALL stripe_sync('{customer, subscription, product, price}');
 SELECT FROM stand_in('POST', 'clock', '{"advance": 3600}');
 -- gone at Stripe, changed there, and new there
@@ -74,6 +78,20 @@ SELECT kind, id, classification FROM stripe_drift(true, '{customer, subscription
 SELECT id, CASE WHEN deleted THEN 'deleted' ELSE email END AS email FROM stripe_portal.customer WHERE id ~ 'gone|stale|new' ORDER BY id;
 SELECT id, status FROM stripe_portal.subscription WHERE id ~ 'left|paid|new' ORDER BY id;
 SELECT kind, id, classification FROM stripe_drift(objects => '{customer, subscription}');
+
+-- A subscription with more items than its object carries is compared as a whole.
+SELECT count(stand_in('POST', 'prices', jsonb_build_object('id', 'price_many_' || n, 'product', 'prod_1', 'currency', 'eur', 'unit_amount', 100, 'recurring', '{"interval": "month"}'::jsonb)))
+FROM generate_series(1, 15) AS n;
+SELECT stripe_api('POST', '/v1/subscriptions', jsonb_build_object('customer', 'cus_same', 'items',
+    (SELECT jsonb_agg(jsonb_build_object('price', 'price_many_' || n)) FROM generate_series(1, 15) AS n))) ->> 'id' AS sub_many \gset
+SELECT stripe_refresh('cus_same');
+SELECT FROM stand_in('POST', 'clock', '{"advance": 3600}');
+SELECT count(*) FROM stripe_drift(objects => '{subscription}') WHERE id = :'sub_many';
+-- here the last one is missing
+UPDATE stripe_portal.subscription SET items = items - 14 WHERE id = :'sub_many';
+SELECT classification, jsonb_array_length(here -> 'items') AS here, jsonb_array_length(at_stripe -> 'items') AS at_stripe, repaired
+FROM stripe_drift(true, '{subscription}') WHERE id = :'sub_many';
+SELECT jsonb_array_length(items) AS items, refetch FROM stripe_portal.subscription WHERE id = :'sub_many';
 
 -- A row that says live, of an object that Stripe has in test mode only.
 CREATE FUNCTION live_key() RETURNS void LANGUAGE sql AS

@@ -56,11 +56,14 @@ SELECT FROM stripe_api('POST', '/v1/subscriptions', jsonb_build_object('customer
 SELECT stripe_refresh('cus_2');
 SELECT jsonb_array_length(items) AS items, refetch FROM stripe_portal.subscription WHERE customer = 'cus_2';
 
--- Who was deleted at Stripe is deleted here.
+-- Who was deleted at Stripe is deleted here, and their subscriptions have ended.
 SELECT FROM stripe_api('DELETE', '/v1/customers/cus_2');
 SELECT FROM stand_in('POST', 'clock', '{"advance": 10}');
 SELECT stripe_refresh('cus_2');
 SELECT * FROM shown WHERE id = 'cus_2';
+SELECT status, ended_at IS NOT NULL AS ended FROM stripe_portal.subscription WHERE customer = 'cus_2';
+-- then there is nothing left to read but the customer
+SELECT stripe_refresh('cus_2');
 
 -- The key's mode and no other; and nothing is written where nothing may be.
 SELECT stripe_refresh('cus_1', livemode => true);

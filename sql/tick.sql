@@ -6,7 +6,7 @@ CREATE FUNCTION stand_in(method text, what text, params jsonb DEFAULT NULL) RETU
 LANGUAGE sql AS $$ SELECT stripe_api(method, '/v1/test_helpers/stand_in/' || what, params) $$;
 CREATE FUNCTION forget() RETURNS void LANGUAGE sql AS $$
     TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.product, stripe_portal.price, stripe_portal.subscription,
-        stripe_portal.coupon, stripe_portal.discount, stripe_portal.subscription_change, stripe_portal.sync_cursor, stripe_portal.event_cursor, stripe_portal.tick_run $$;
+        stripe_portal.entitlement, stripe_portal.coupon, stripe_portal.discount, stripe_portal.subscription_change, stripe_portal.sync_cursor, stripe_portal.event_cursor, stripe_portal.tick_run $$;
 CREATE VIEW seen AS
 SELECT r ->> 'path' AS path, r ->> 'query' AS query FROM jsonb_array_elements(stand_in('GET', 'requests') -> 'data') AS r;
 CREATE VIEW status AS SELECT part, state, error, last_success IS NOT NULL AS ever FROM stripe_portal.tick_status;
@@ -77,6 +77,24 @@ UPDATE stripe_portal.discount SET "end" = now() - interval '1 second';
 UPDATE stripe_portal.subscription_change SET at = at - interval '60 days', created = created - interval '60 days', discount_ends = now() - interval '1 second';
 CALL stripe_portal_tick();
 SELECT mrr, movement, mrr_change, inferred FROM stripe_portal.subscription_change WHERE until = 'infinity';
+
+-- The features of a customer who has more of them than an event carries are read
+-- too, page by page.
+SELECT count(stripe_api('POST', '/v1/products/prod_1/features', jsonb_build_object('entitlement_feature',
+    stripe_api('POST', '/v1/entitlements/features', jsonb_build_object('name', 'F', 'lookup_key', 'feature_' || n)) ->> 'id')))
+FROM generate_series(1, 12) AS n;
+SELECT FROM stand_in('POST', 'page_limit', '{"limit": 5}');
+SELECT DISTINCT outcome FROM jsonb_array_elements(stand_in('GET', 'deliveries', '{"type": "entitlements.active_entitlement_summary.updated"}') -> 'data') AS d,
+    stripe_receive_webhook(d ->> 'payload', d ->> 'signature');
+SELECT cardinality(lookup_keys) < 12 AS some, refetch FROM stripe_portal.entitlement WHERE customer = 'cus_2';
+SELECT FROM stand_in('POST', 'clock', '{"advance": 60}');
+CALL stripe_portal_tick();
+SELECT cardinality(lookup_keys) AS all_of_them, refetch FROM stripe_portal.entitlement WHERE customer = 'cus_2';
+-- A customer who is gone is entitled to nothing.
+INSERT INTO stripe_portal.entitlement (customer, livemode, lookup_keys, event, event_created, refetch) VALUES ('cus_gone', false, '{sso}', '', '2020-01-01', true);
+CALL stripe_portal_tick();
+SELECT lookup_keys, refetch FROM stripe_portal.entitlement WHERE customer = 'cus_gone';
+SELECT FROM stand_in('POST', 'page_limit', '{"limit": 100}');
 
 -- A thin event is resolved by reading its object, from nowhere but a plain path.
 SELECT FROM stripe_api('POST', '/v1/customers/cus_2', '{"email": "thin@example.com"}');

@@ -185,7 +185,8 @@ DECLARE
 BEGIN
     TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.product, stripe_portal.price, stripe_portal.subscription,
         stripe_portal.invoice, stripe_portal.payment_intent, stripe_portal.payment_method, stripe_portal.coupon, stripe_portal.promotion_code,
-        stripe_portal.discount, stripe_portal.dispute, stripe_portal.entitlement, stripe_portal.invoice_payment, stripe_portal.payment_attempt;
+        stripe_portal.discount, stripe_portal.dispute, stripe_portal.entitlement, stripe_portal.invoice_payment, stripe_portal.payment_attempt,
+        stripe_portal.subscription_change, stripe_portal.cancellation;
     FOR e IN SELECT * FROM story WHERE told(object, manner) IS NOT NULL ORDER BY n LOOP
         PERFORM stripe_receive_webhook(p, stripe_sign_webhook(p, 'whsec_test_secret'))
         FROM (SELECT jsonb_build_object('id', 'evt_' || e.n, 'object', 'event', 'type', e.type, 'created', 1700000000 + e.at, 'livemode', false,
@@ -193,7 +194,8 @@ BEGIN
             CASE WHEN e.previous IS NULL THEN '{}' ELSE jsonb_build_object('previous_attributes', e.previous) END)::text AS p) AS payload;
     END LOOP;
     FOR name IN SELECT unnest('{customer, product, price, subscription, payment_method, entitlement, coupon, promotion_code, discount,
-                                invoice, payment_intent, dispute, invoice_payment, payment_attempt, payment_failure}'::text[]) LOOP
+                                invoice, payment_intent, dispute, invoice_payment, payment_attempt, payment_failure,
+                                subscription_change, cancellation}'::text[]) LOOP
         EXECUTE format('INSERT INTO outcome SELECT %1$L, %2$L, t::text FROM stripe_portal.%2$I AS t', manner, name);
     END LOOP;
 END $$;
@@ -208,6 +210,8 @@ SELECT status, count(*), string_agg(DISTINCT type, ', ') FILTER (WHERE status <>
 SELECT tablename, count(DISTINCT manner) AS manners, count(*) / count(DISTINCT manner) AS rows, count(DISTINCT row_) AS different FROM outcome GROUP BY 1 ORDER BY 1;
 SELECT o.manner, o.tablename, o.row_ FROM outcome AS o
 WHERE NOT EXISTS (SELECT FROM outcome AS e WHERE e.manner = '2026-10-28.endive' AND (e.tablename, e.row_) = (o.tablename, o.row_));
+SELECT (SELECT count(*) FROM story) AS events, count(DISTINCT manner) AS manners, count(*) AS rows FROM outcome \gset
+\echo '# numbers: version:' :events 'events told in' :manners 'ways,' :rows 'rows compared'
 
 -- And this is what they say.
 \x on

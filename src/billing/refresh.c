@@ -37,6 +37,17 @@ static SpQuery apply_object = {
 	.types = {JSONBOID, BOOLOID, TEXTOID, TIMESTAMPTZOID}
 };
 
+static SpQuery open_subscriptions = {
+	.sql = "SELECT id FROM stripe_portal.subscription"
+	" WHERE (customer, livemode, account) = ($1, $2, $3) AND NOT stripe_portal.status_is_final(status)"
+	" ORDER BY id",
+	.expected = SPI_OK_SELECT,
+	.read_only = true,
+	.types = {TEXTOID, BOOLOID, TEXTOID}
+};
+
+static SpReading *read_one(const char *path, const char *id, const char *form, const char *account);
+static List *find_open_subscriptions(const char *customer, const char *account, bool livemode);
 static List *read_list(const char *path, const char *filter, const char *account);
 static void complete_items(SpReading *subscription, const char *account);
 static Jsonb *replace_items(Jsonb *subscription, List *items);
@@ -75,8 +86,8 @@ sp_billing_refresh(const char *customer, const char *account, bool livemode)
 
 /*
  * Reads a customer and all their subscriptions, as a list of SpReading.  It is
- * empty if Stripe knows no such customer, and has the customer alone, as
- * Stripe tells of it then, if the customer was deleted.
+ * empty if Stripe knows no such customer.  Of one who was deleted, whose
+ * subscriptions Stripe has canceled, those are read that go on in the table.
  *
  * Throws what sp_stripe_read does, and ERRCODE_SP_NOT_CONFIGURED if the key is
  * for the other mode.
@@ -84,10 +95,9 @@ sp_billing_refresh(const char *customer, const char *account, bool livemode)
 List *
 sp_billing_read_customer(const char *customer, const char *account, bool livemode)
 {
-	SpReading  *reading = palloc(sizeof(SpReading));
-	StringInfoData path;
+	SpReading  *reading;
 	StringInfoData filter;
-	List	   *subscriptions;
+	List	   *subscriptions = NIL;
 	ListCell   *cell;
 
 	if (livemode != sp_stripe_livemode())
@@ -95,21 +105,29 @@ sp_billing_read_customer(const char *customer, const char *account, bool livemod
 				(errcode(ERRCODE_SP_NOT_CONFIGURED),
 				 errmsg("the configured Stripe API key is not for %s mode", livemode ? "live" : "test")));
 
-	initStringInfo(&path);
-	appendStringInfoString(&path, "/v1/customers/");
-	sp_stripe_form_append_encoded(&path, customer);
-	reading->object = sp_stripe_read(path.data, NULL, *account != '\0' ? account : NULL,
-									 &reading->as_of);
-	if (reading->object == NULL)
+	reading = read_one("/v1/customers/", customer, NULL, account);
+	if (reading == NULL)
 		return NIL;
-	if (sp_stripe_json_get(&reading->object->root, "deleted") != NULL)
-		return list_make1(reading);
 
 	initStringInfo(&filter);
-	sp_stripe_form_append(&filter, "customer", customer);
-	sp_stripe_form_append(&filter, "status", "all");
-	sp_stripe_form_append(&filter, "expand[0]", "data.discounts");
-	subscriptions = read_list("/v1/subscriptions", filter.data, account);
+	if (sp_stripe_json_get(&reading->object->root, "deleted") != NULL)
+	{
+		sp_stripe_form_append(&filter, "expand[0]", "discounts");
+		foreach(cell, find_open_subscriptions(customer, account, livemode))
+		{
+			SpReading  *subscription = read_one("/v1/subscriptions/", lfirst(cell), filter.data, account);
+
+			if (subscription != NULL)
+				subscriptions = lappend(subscriptions, subscription);
+		}
+	}
+	else
+	{
+		sp_stripe_form_append(&filter, "customer", customer);
+		sp_stripe_form_append(&filter, "status", "all");
+		sp_stripe_form_append(&filter, "expand[0]", "data.discounts");
+		subscriptions = read_list("/v1/subscriptions", filter.data, account);
+	}
 	foreach(cell, subscriptions)
 		complete_items(lfirst(cell), account);
 	return lcons(reading, subscriptions);
@@ -135,6 +153,51 @@ sp_billing_apply(List *readings, const char *account, bool livemode)
 		values[3] = TimestampTzGetDatum(reading->as_of);
 		sp_query_run(&apply_object, values, NULL, InvalidSnapshot);
 	}
+}
+
+/*
+ * Reads one object; NULL if Stripe knows none with this id.
+ */
+static SpReading *
+read_one(const char *path, const char *id, const char *form, const char *account)
+{
+	SpReading  *reading = palloc(sizeof(SpReading));
+	StringInfoData whole_path;
+
+	initStringInfo(&whole_path);
+	appendStringInfoString(&whole_path, path);
+	sp_stripe_form_append_encoded(&whole_path, id);
+	reading->object = sp_stripe_read(whole_path.data, form, *account != '\0' ? account : NULL,
+									 &reading->as_of);
+	return reading->object != NULL ? reading : NULL;
+}
+
+/*
+ * The ids of the customer's subscriptions that go on, for all the table knows.
+ */
+static List *
+find_open_subscriptions(const char *customer, const char *account, bool livemode)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	List	   *result = NIL;
+	Datum		values[3];
+
+	values[0] = CStringGetTextDatum(customer);
+	values[1] = BoolGetDatum(livemode);
+	values[2] = CStringGetTextDatum(account);
+
+	SPI_connect();
+	sp_query_run(&open_subscriptions, values, NULL, InvalidSnapshot);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char	   *id = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		MemoryContext spi = MemoryContextSwitchTo(caller);
+
+		result = lappend(result, pstrdup(id));
+		MemoryContextSwitchTo(spi);
+	}
+	SPI_finish();
+	return result;
 }
 
 /*

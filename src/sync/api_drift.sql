@@ -2,7 +2,7 @@
 
 CREATE OR REPLACE FUNCTION stripe_portal.list_all(
     objects text[], created_from timestamptz, created_to timestamptz, account text)
-RETURNS TABLE (object text, body json, as_of timestamptz)
+RETURNS TABLE (kind text, object jsonb, as_of timestamptz)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -30,7 +30,10 @@ BEGIN
                 account) AS f
         LOOP
             PERFORM stripe_portal.raise_answer(paths[answer.n], answer.status, answer.body);
-            RETURN QUERY SELECT kinds[answer.n], e.value, answer.as_of FROM json_array_elements(answer.body -> 'data') AS e;
+            RETURN QUERY
+                SELECT kinds[answer.n], w.whole, w.as_of
+                FROM json_array_elements(answer.body -> 'data') AS e,
+                     stripe_portal.whole_subscription(stripe_portal.read_payload(e.value), account, answer.as_of) AS w;
             last_ids[answer.n] := answer.body #>> '{data,-1,id}';
             finished[answer.n] := (answer.body ->> 'has_more')::boolean IS NOT TRUE OR last_ids[answer.n] IS NULL;
         END LOOP;
@@ -83,7 +86,7 @@ BEGIN
     END IF;
 
     -- What this second or a later one has told is newer than what was read.
-    IF shown_since < as_of AND object #> '{items,has_more}' IS DISTINCT FROM 'true' THEN
+    IF shown_since < as_of THEN
         SELECT jsonb_object_agg(key, a.value), jsonb_object_agg(key, b.value) INTO here, at_stripe
         FROM jsonb_each(stripe_portal.comparable(shown, "true")) AS a
         JOIN jsonb_each(stripe_portal.comparable("true", shown)) AS b USING (key)
@@ -94,7 +97,7 @@ END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.compare_object(text, jsonb, boolean, text, timestamptz) IS
-'How an object that was read from Stripe differs from its row: missing here, stale here or NULL; here and at_stripe have the columns that differ. A subscription with more items than its object carries is not compared';
+'How an object that was read from Stripe differs from its row: missing here, stale here or NULL; here and at_stripe have the columns that differ';
 
 CREATE OR REPLACE FUNCTION stripe_portal.sync_dry_run(
     objects text[], created_from timestamptz, created_to timestamptz, account text)
@@ -107,13 +110,13 @@ DECLARE
     kind record;
 BEGIN
     FOR kind IN
-        SELECT l.object, count(*) AS n, count(*) FILTER (WHERE c.difference = 'missing here') AS new,
+        SELECT l.kind, count(*) AS n, count(*) FILTER (WHERE c.difference = 'missing here') AS new,
                count(*) FILTER (WHERE c.difference = 'stale here') AS changed
         FROM stripe_portal.list_all(objects, created_from, created_to, account) AS l,
-             stripe_portal.compare_object(l.object, stripe_portal.read_payload(l.body), mode, account, l.as_of) AS c
-        GROUP BY l.object ORDER BY l.object
+             stripe_portal.compare_object(l.kind, l.object, mode, account, l.as_of) AS c
+        GROUP BY l.kind ORDER BY l.kind
     LOOP
-        RAISE NOTICE '%: % at Stripe, % new, % changed', kind.object, kind.n, kind.new, kind.changed;
+        RAISE NOTICE '%: % at Stripe, % new, % changed', kind.kind, kind.n, kind.new, kind.changed;
     END LOOP;
 END
 $$;
@@ -169,7 +172,7 @@ DECLARE
 BEGIN
     -- what Stripe lists
     FOR kind, object, as_of IN
-        SELECT l.object, stripe_portal.read_payload(l.body), l.as_of FROM stripe_portal.list_all(kinds, NULL, NULL, account) AS l
+        SELECT l.kind, l.object, l.as_of FROM stripe_portal.list_all(kinds, NULL, NULL, account) AS l
     LOOP
         id := object ->> 'id';
         seen_kinds := array_append(seen_kinds, kind);
@@ -253,6 +256,8 @@ BEGIN
             ELSE
                 PERFORM stripe_portal.raise_answer((SELECT k.path FROM stripe_portal.sync_kind AS k WHERE k.object = kind) || '/' || id,
                                                    answer.status, answer.body::json);
+                SELECT w.whole, w.as_of INTO object, as_of
+                FROM stripe_portal.whole_subscription(answer.body, account, answer.as_of) AS w;
                 SELECT c.difference, c.here, c.at_stripe INTO classification, here, at_stripe
                 FROM stripe_portal.compare_object(kind, object, mode, account, as_of) AS c;
                 CONTINUE WHEN classification IS NULL;

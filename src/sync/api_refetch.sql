@@ -56,6 +56,38 @@ $$;
 COMMENT ON FUNCTION stripe_portal.has_marked(text[]) IS
 'Whether a row of these kinds of objects is marked for a refetch';
 
+CREATE OR REPLACE FUNCTION stripe_portal.read_entitlements(
+    customer text, account text, OUT summary jsonb, OUT as_of timestamptz)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    path CONSTANT text := '/v1/entitlements/active_entitlements';
+    params jsonb := jsonb_build_object('customer', customer, 'limit', 100);
+    entitlements jsonb := '[]';
+    answer record;
+BEGIN
+    LOOP
+        SELECT * INTO answer FROM stripe_portal.fetch(ARRAY[path], ARRAY[params], account);
+        as_of := least(as_of, answer.as_of);
+        IF answer.body #>> '{error,code}' = 'resource_missing' AND answer.body #>> '{error,param}' = 'customer' THEN
+            -- who is gone is entitled to nothing
+            entitlements := '[]';
+            EXIT;
+        END IF;
+        PERFORM stripe_portal.raise_answer(path, answer.status, answer.body);
+        entitlements := entitlements || stripe_portal.read_payload(answer.body -> 'data');
+        EXIT WHEN (answer.body ->> 'has_more')::boolean IS NOT TRUE OR entitlements = '[]';
+        params := params || jsonb_build_object('starting_after', entitlements #> '{-1,id}');
+    END LOOP;
+    summary := jsonb_build_object('object', 'entitlements.active_entitlement_summary', 'customer', customer,
+                                  'entitlements', jsonb_build_object('data', entitlements, 'has_more', false));
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.read_entitlements(text, text) IS
+'All that a customer is entitled to now, read from Stripe, in the form in which events tell it; as_of is that of the oldest part. Errors as in raise_answer and fetch';
+
 CREATE OR REPLACE FUNCTION stripe_portal.refetch(place text DEFAULT NULL, kinds text[] DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
@@ -76,7 +108,11 @@ BEGIN
         PERFORM stripe_portal.refetch_discounts();
     END IF;
     FOR kind IN
-        SELECT k.* FROM stripe_portal.read_kind AS k
+        SELECT k.* FROM (
+            SELECT object, path, one FROM stripe_portal.read_kind
+            -- of which there is not one object for each customer
+            UNION ALL SELECT 'entitlements.active_entitlement_summary', NULL, NULL
+        ) AS k
         WHERE stripe_portal.state_table(k.object) IS NOT NULL
           AND (kinds IS NULL OR k.object = ANY (kinds)) AND k.object >= coalesce(split_part(place, ' ', 1), '')
         ORDER BY k.object
@@ -85,9 +121,10 @@ BEGIN
         last_key := CASE WHEN split_part(place, ' ', 1) = kind.object THEN substr(place, length(kind.object) + 2) ELSE '' END;
         EXECUTE format(
             'SELECT array_agg(id ORDER BY account, id), array_agg(account ORDER BY account, id)
-             FROM (SELECT id, account FROM stripe_portal.%I
-                   WHERE refetch AND livemode = $1 AND (account, id) > (split_part($2, '' '', 1), split_part($2, '' '', 2))
-                   ORDER BY account, id LIMIT $3) AS t', stripe_portal.state_table(kind.object))
+             FROM (SELECT %2$I AS id, account FROM stripe_portal.%1$I
+                   WHERE refetch AND livemode = $1 AND (account, %2$I) > (split_part($2, '' '', 1), split_part($2, '' '', 2))
+                   ORDER BY account, %2$I LIMIT $3) AS t',
+            stripe_portal.state_table(kind.object), CASE WHEN kind.path IS NULL THEN 'customer' ELSE 'id' END)
         INTO ids, accounts USING mode, last_key, portion;
         CONTINUE WHEN ids IS NULL;
 
@@ -95,29 +132,40 @@ BEGIN
         ids := ids[1 : array_length(array_positions(accounts, accounts[1]), 1)];
         objects := '{}';
         times := '{}';
-        FOR answer IN
-            SELECT ids[f.n] AS id, f.status, f.body, f.as_of
-            FROM stripe_portal.fetch(
-                ARRAY(SELECT kind.path || '/' || stripe_portal.encode_id(id)
-                      FROM unnest(ids) WITH ORDINALITY AS u (id, n) ORDER BY n),
-                array_fill(kind.one, ARRAY[cardinality(ids)]), accounts[1]) AS f
-            ORDER BY f.n
-        LOOP
-            IF answer.status = 404 AND answer.body #>> '{error,code}' = 'resource_missing' THEN
-                objects := array_append(objects, jsonb_build_object('id', answer.id, 'object', kind.object, 'deleted', true));
-                times := array_append(times, answer.as_of);
-            ELSIF answer.status < 400 THEN
-                SELECT array_append(objects, w.whole), array_append(times, w.as_of) INTO objects, times
-                FROM stripe_portal.whole_subscription(stripe_portal.read_payload(answer.body), accounts[1], answer.as_of) AS w;
-            ELSE
-                RAISE WARNING 'could not read "%" from Stripe: %', answer.id, stripe_portal.answer_error(answer.status, answer.body);
-            END IF;
-        END LOOP;
+        IF kind.path IS NULL THEN
+            FOR n IN 1 .. cardinality(ids) LOOP
+                BEGIN
+                    SELECT array_append(objects, r.summary), array_append(times, r.as_of) INTO objects, times
+                    FROM stripe_portal.read_entitlements(ids[n], accounts[1]) AS r;
+                EXCEPTION WHEN SQLSTATE 'SP400' OR SQLSTATE 'SP403' THEN
+                    RAISE WARNING 'could not read the entitlements of "%" from Stripe: %', ids[n], SQLERRM;
+                END;
+            END LOOP;
+        ELSE
+            FOR answer IN
+                SELECT ids[f.n] AS id, f.status, f.body, f.as_of
+                FROM stripe_portal.fetch(
+                    ARRAY(SELECT kind.path || '/' || stripe_portal.encode_id(id)
+                          FROM unnest(ids) WITH ORDINALITY AS u (id, n) ORDER BY n),
+                    array_fill(kind.one, ARRAY[cardinality(ids)]), accounts[1]) AS f
+                ORDER BY f.n
+            LOOP
+                IF answer.status = 404 AND answer.body #>> '{error,code}' = 'resource_missing' THEN
+                    objects := array_append(objects, jsonb_build_object('id', answer.id, 'object', kind.object, 'deleted', true));
+                    times := array_append(times, answer.as_of);
+                ELSIF answer.status < 400 THEN
+                    SELECT array_append(objects, w.whole), array_append(times, w.as_of) INTO objects, times
+                    FROM stripe_portal.whole_subscription(stripe_portal.read_payload(answer.body), accounts[1], answer.as_of) AS w;
+                ELSE
+                    RAISE WARNING 'could not read "%" from Stripe: %', answer.id, stripe_portal.answer_error(answer.status, answer.body);
+                END IF;
+            END LOOP;
+        END IF;
         FOR n IN 1 .. cardinality(objects) LOOP
             BEGIN
                 PERFORM stripe_portal.apply_object(objects[n], mode, accounts[1], times[n]);
             EXCEPTION WHEN data_exception OR integrity_constraint_violation OR raise_exception THEN
-                RAISE WARNING 'could not apply "%": %', objects[n] ->> 'id', SQLERRM;
+                RAISE WARNING 'could not apply "%": %', stripe_portal.object_id(objects[n]), SQLERRM;
             END;
         END LOOP;
         RETURN format('%s %s %s', kind.object, accounts[1], ids[cardinality(ids)]);
