@@ -41,3 +41,7 @@ SELECT substring(stripe_churn_report('[2026-01-15,2026-03-02)', 'acct_<1>') FROM
 -- Its style sheet is the one that is let in.
 SELECT position(encode(sha256(convert_to(substring(page FROM '<style>(.*)</style>'), 'UTF8')), 'base64') IN page) > 0 AS let_in FROM stripe_churn_report() AS page;
 SELECT stripe_churn_report('[2026-01-01,)');
+
+-- What cannot be counted is said.
+SELECT regexp_matches(stripe_portal.page_bridge('[{"month": "2026-01-01", "opening": 0, "new": 500, "expansion": 0, "contraction": 0, "reactivation": 0, "pause": 0,
+    "resume": 0, "churn": -200, "closing": 300, "subscribers_opening": 0, "subscribers_closing": 1, "unknown": 2}]', '{Jan 26}', 'usd'), '<p>(.*)</p>') AS finding;

@@ -81,23 +81,24 @@ BEGIN
         RETURN '';
     END IF;
     SELECT sum(b.closing - b.opening) AS net, sum(b.new + b.expansion + b.reactivation + b.resume) AS came,
-           sum(b.contraction + b.pause + b.churn) AS went
+           sum(b.contraction + b.pause + b.churn) AS went, (array_agg(b.unknown ORDER BY b.month DESC))[1] AS unknown
     INTO total
-    FROM jsonb_to_recordset(bridge) AS b (opening numeric, new numeric, expansion numeric, contraction numeric, reactivation numeric,
-                                          pause numeric, resume numeric, churn numeric, closing numeric);
+    FROM jsonb_to_recordset(bridge) AS b (month date, opening numeric, new numeric, expansion numeric, contraction numeric, reactivation numeric,
+                                          pause numeric, resume numeric, churn numeric, closing numeric, unknown bigint);
     RETURN stripe_portal.html_figure('MRR bridge',
         format('%s came and %s went: %s in all.', stripe_portal.money(total.came, currency), stripe_portal.money(-total.went, currency),
-               stripe_portal.money(total.net, currency)),
+               stripe_portal.money(total.net, currency))
+            || CASE WHEN total.unknown > 0 THEN format(' Not in it, because their MRR is not known: %s subscriptions.', total.unknown) ELSE '' END,
         stripe_portal.svg_columns('MRR bridge by month', 'What was added to the MRR in each month, above, what was taken away, below, and what both come to',
             months, movements, '{1,2,3,4,5,6,7}',
             (SELECT jsonb_agg(jsonb_build_object('x', to_char((b.line ->> 'month')::date, 'Mon YY'), 'layer', m, 'value', b.line -> m))
              FROM jsonb_array_elements(bridge) AS b (line), unnest(movements) AS m), currency, true),
         stripe_portal.html_table('MRR bridge by month, in ' || upper(currency),
-            '{Month,Opening,New,Expansion,Contraction,Reactivation,Pause,Resume,Churn,Closing,Subscribers at first,Subscribers at last}',
+            '{Month,Opening,New,Expansion,Contraction,Reactivation,Pause,Resume,Churn,Closing,Subscribers at first,Subscribers at last,Without known MRR}',
             (SELECT jsonb_agg(jsonb_build_array(to_char((b.line ->> 'month')::date, 'Mon YY')) || (
                         SELECT jsonb_agg(stripe_portal.money((b.line ->> k)::numeric, currency) ORDER BY n)
                         FROM unnest('{opening,new,expansion,contraction,reactivation,pause,resume,churn,closing}'::text[]) WITH ORDINALITY AS u (k, n))
-                    || jsonb_build_array(b.line ->> 'subscribers_opening', b.line ->> 'subscribers_closing') ORDER BY b.line ->> 'month')
+                    || jsonb_build_array(b.line ->> 'subscribers_opening', b.line ->> 'subscribers_closing', b.line ->> 'unknown') ORDER BY b.line ->> 'month')
              FROM jsonb_array_elements(bridge) AS b (line))));
 END
 $$;
@@ -337,7 +338,7 @@ BEGIN
         RETURN '';
     END IF;
     RETURN stripe_portal.html_figure('At risk now',
-        (SELECT format('%s past due, with an MRR of %s; those with most of it:', count(*), stripe_portal.money(sum(r.mrr), currency))
+        (SELECT format('%s past due, with an MRR of %s; those with most of it:', count(*), stripe_portal.money(coalesce(sum(r.mrr), 0), currency))
          FROM jsonb_to_recordset(risks) AS r (mrr numeric)),
         stripe_portal.html_table('Subscriptions at risk now, in ' || upper(currency), '{Customer,Last code,Past due since,MRR,Due}',
             (SELECT jsonb_agg(jsonb_build_array(r.customer, stripe_portal.page_word(r.code), to_char(r.since, 'YYYY-MM-DD'),

@@ -145,7 +145,7 @@ def expected_tables() -> dict[tuple[str, str], list[list[str]]]:
     for r in rows(f'SELECT * FROM stripe_mrr_bridge({PERIOD}) ORDER BY month'):
         add(r, 'MRR bridge by month, in CURRENCY', month(r['month']),
             *(money(r[k], r['currency']) for k in ('opening', 'new', 'expansion', 'contraction', 'reactivation', 'pause', 'resume', 'churn', 'closing')),
-            r['subscribers_opening'], r['subscribers_closing'])
+            r['subscribers_opening'], r['subscribers_closing'], r['unknown'])
     for r in rows(f'SELECT * FROM stripe_churn_leak({PERIOD}) ORDER BY month'):
         add(r, 'The leak by month, in CURRENCY', month(r['month']),
             *(money(r[k], r['currency']) for k in ('cancellation_leak', 'payment_leak', 'cancellation_recovered', 'payment_recovered',
