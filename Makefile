@@ -33,7 +33,7 @@ REGRESS        = install \
                  cancellation report page \
                  portal refresh return return_token configuration configuration_apply flow \
                  sync drift tick \
-                 winback winback_offer winback_flow winback_lift advice \
+                 winback winback_offer winback_flow winback_lift winback_send advice \
                  privileges capability readme
 REGRESS_OPTS   = --temp-instance=./tmp_check --encoding=UTF8 --no-locale --launcher=test/with_stripe
 ISOLATION      = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))

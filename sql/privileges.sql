@@ -104,6 +104,28 @@ RESET ROLE;
 DROP OWNED BY regress_analyst;
 DROP ROLE regress_analyst;
 
+-- A worker that sends win-back messages, and the page that their links lead to.
+CREATE ROLE regress_worker;
+CREATE ROLE regress_page;
+GRANT EXECUTE ON FUNCTION stripe_winback_claim, stripe_winback_sent, stripe_winback_failed TO regress_worker;
+GRANT EXECUTE ON FUNCTION stripe_winback_open TO regress_page;
+SET ROLE regress_worker;
+LISTEN stripe_winback;
+SELECT count(*) FROM stripe_winback_claim(1);
+SELECT stripe_winback_sent(gen_random_uuid(), gen_random_uuid()), stripe_winback_failed(gen_random_uuid(), gen_random_uuid(), 'x');
+SELECT stripe_winback_open('x');
+SELECT count(*) FROM stripe_portal.winback_offer;
+SELECT stripe_portal.winback_link(gen_random_uuid(), 'cus_1', false, '', 'infinity');
+SET stripe_portal.winback_url = 'https://evil.example/{token}';
+UNLISTEN *;
+SET ROLE regress_page;
+SELECT stripe_winback_open('x');
+SELECT count(*) FROM stripe_winback_claim(1);
+SELECT stripe_portal_session('cus_1');
+RESET ROLE;
+DROP OWNED BY regress_worker, regress_page;
+DROP ROLE regress_worker, regress_page;
+
 -- Before the library is loaded a setting is a mere placeholder, which anybody
 -- can set; loading it puts that right.
 \c -

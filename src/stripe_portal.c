@@ -32,6 +32,7 @@ _PG_init(void)
 	sp_stripe_init();
 	sp_webhook_init();
 	sp_portal_init();
+	sp_winback_init();
 
 	MarkGUCPrefixReserved("stripe_portal");
 }

@@ -37,5 +37,6 @@
 extern void sp_stripe_init(void);
 extern void sp_webhook_init(void);
 extern void sp_portal_init(void);
+extern void sp_winback_init(void);
 
 #endif							/* STRIPE_PORTAL_H */

@@ -20,7 +20,7 @@ if ((${#steps[@]} == 0)); then
 fi
 
 if [[ -z ${SP_WORK:-} ]]; then
-    packages=("${RUN_PACKAGES[@]}" clang libipc-run-perl shellcheck "postgresql-$PG_MAJOR-cron"
+    packages=("${RUN_PACKAGES[@]}" "${MAIL_PACKAGES[@]}" clang libipc-run-perl shellcheck "postgresql-$PG_MAJOR-cron"
         chromium fonts-dejavu-core python3-yaml)
     # Node often comes from elsewhere than Debian, npm included.
     command -v node >/dev/null || packages+=(nodejs)

@@ -21,7 +21,7 @@ case ${1:-} in
 esac
 
 if [[ -z ${SP_WORK:-} ]]; then
-    install_packages "${RUN_PACKAGES[@]}"
+    install_packages "${RUN_PACKAGES[@]}" "${MAIL_PACKAGES[@]}"
 fi
 run_in_copy test/demo.sh "$@"
 
@@ -102,6 +102,30 @@ start_stand_in() {
     die "the stand-in does not start: $(<"$SP_WORK/log/stand_in.log")"
 }
 
+# Somewhere to send mail to, and who sends it; both until the story is told.
+start_worker() {
+    local address
+    mkdir "$SP_WORK/mail"
+    exec {mailbox}< <(exec /usr/bin/python3 test/mailbox.py "$SP_WORK/mail" 2>"$SP_WORK/log/mailbox.log")
+    read -r address <&"$mailbox" || die "the mail server does not start: $(<"$SP_WORK/log/mailbox.log")"
+    PGUSER=mailer WINBACK_FROM='The shop <letters@shop.example.com>' WINBACK_SMTP=$address \
+        /usr/bin/python3 examples/winback_worker.py >"$SP_WORK/log/worker.log" 2>&1 &
+    worker=$!
+}
+
+# Prints the one mail that has come, when it has.
+read_mail() {
+    local i
+    for ((i = 0; i < 100; i++)); do
+        if [[ -s $SP_WORK/mail/0000 ]]; then
+            cat "$SP_WORK/mail/0000"
+            return 0
+        fi
+        sleep 0.1
+    done
+    die "no mail comes: $(<"$SP_WORK/log/worker.log")"
+}
+
 say "Building the extension, starting PostgreSQL $PG_MAJOR and a stand-in for Stripe ..."
 private_server "$SP_WORK/pg"
 if ! { make -s clean && make -s install; } >"$SP_WORK/log/build.log" 2>&1; then
@@ -128,14 +152,18 @@ ALTER DATABASE postgres SET stripe_portal.api_key_file = '$STRIPE_STAND_IN_DIR/a
 ALTER DATABASE postgres SET stripe_portal.webhook_secret_file = '$STRIPE_STAND_IN_DIR/webhook_secret';"
 expect '^CREATE EXTENSION'
 
-explain 'The shop may open the portal, the web back end may hand in webhooks; neither' \
-    'may do anything else, and neither ever sees the key.'
+explain 'The shop may open the portal, the web back end may hand in webhooks, the mailer may' \
+    'send what is due; none of them may do anything else, and none ever sees the key.'
 sql postgres "CREATE ROLE shop LOGIN;
-GRANT EXECUTE ON FUNCTION stripe_portal_session, stripe_portal_open TO shop;
+GRANT EXECUTE ON FUNCTION stripe_portal_session, stripe_portal_open, stripe_winback_open TO shop;
+CREATE ROLE mailer LOGIN;
+GRANT EXECUTE ON FUNCTION stripe_winback_claim, stripe_winback_sent, stripe_winback_failed TO mailer;
 CREATE ROLE gateway LOGIN;
 GRANT EXECUTE ON FUNCTION stripe_receive_webhook(bytea, text, timestamptz) TO gateway;"
 expect '^GRANT'
 
+# All of this happened ten days ago at Stripe, so that its result can be seen.
+stand_in clock '{"advance": -864000}'
 gateway=$(<"$SP_WORK/gateway.url")
 endpoint=$(stripe webhook_endpoints "{\"url\": \"$gateway\", \"enabled_events\": [\"*\"],
     \"secret\": \"$(<"$STRIPE_STAND_IN_DIR/webhook_secret")\"}")
@@ -226,6 +254,17 @@ expect 'updated +\| past_due +\| applied'
 
 step '4. The subscriber cancels in the portal and says why'
 
+explain 'The team has a rule for those who find it too expensive: 20 % for three months. (At' \
+    "Stripe it is ten days ago in this demo, so that the rule's effect can be seen at the end.)"
+sql postgres "ALTER DATABASE postgres SET stripe_portal.winback_url = 'https://shop.example.com/offer?t={token}';
+ALTER DATABASE postgres SET stripe_portal.return_url = 'https://shop.example.com/account';
+INSERT INTO stripe_portal.winback_rule
+    (name, trigger_on, feedback, kind, discount, subject, body, since)
+VALUES ('too expensive', 'cancel_asked', '{too_expensive}', 'promotion_code',
+    '{\"percent_off\": 20, \"duration\": \"repeating\", \"duration_in_months\": 3}', 'Stay for 20 % less',
+    'Dear {{name|customer}}, the next three months cost 20 % less: {{link}}', now() - interval '11 days');"
+expect '^INSERT 0 1'
+
 session=$(quiet "SELECT stripe_id FROM stripe_portal.session WHERE customer = 'cus_ada'")
 stripe "webhook_endpoints/$endpoint" '{"disabled": false}' >/dev/null
 stand_in visit "{\"session\": \"$session\", \"action\": \"cancel\", \"feedback\": \"too_expensive\",
@@ -242,6 +281,47 @@ explain 'She has paid until then, so the portal is still open to her:'
 sql shop "SELECT refused, url IS NOT NULL AS opened
 FROM stripe_portal_open('cus_ada', 'https://shop.example.com/account');"
 expect '\| t$'
+
+step '5. She is offered to stay for less, and does'
+
+explain 'The rule has made its offer, once, whatever order the webhooks came in:'
+sql postgres "SELECT customer, rule, kind, state, feedback, mrr FROM stripe_portal.winback_offer;"
+expect 'cus_ada +\| too expensive +\| promotion_code +\| planned +\| too_expensive +\| 900'
+
+explain 'examples/winback_worker.py waits for something to send. The tick makes a code for Ada' \
+    'alone at Stripe, and wakes it.'
+start_worker
+sql postgres 'CALL stripe_portal_tick();'
+expect '^CALL'
+
+explain 'A moment later Ada has a mail:'
+result=$(read_mail)
+printf '%s\n\n' "$result"
+expect '^To: ada@example\.com$'
+expect '^Dear customer, .* https://shop\.example\.com/offer\?t='
+
+explain 'A portal link lives five minutes, a mail longer. So the link leads to a page of the' \
+    "shop's, which asks for a session when somebody comes:"
+sql shop "SELECT stripe_winback_open('$(sed -n 's/.*offer?t=//p' <<<"$result")') AS url;"
+expect 'https://billing\.stripe\.com/'
+
+session=$(quiet "SELECT stripe_id FROM stripe_portal.session WHERE flow = 'subscription_update_confirm'")
+stand_in visit "{\"session\": \"$session\", \"action\": \"confirm\"}"
+stand_in visit "{\"session\": \"$session\", \"action\": \"renew\"}"
+stand_in settle '{}'
+kill "$worker"
+
+explain 'There she confirms the discount, and takes her cancellation back.'
+sql postgres "SELECT s.customer, s.status, s.cancel_at, k.percent_off, k.duration_in_months, o.state, o.saved_stage
+FROM stripe_portal.winback_offer AS o
+JOIN stripe_portal.subscription AS s ON s.id = o.subscription
+JOIN stripe_portal.coupon AS k ON k.id = o.coupon;"
+expect 'cus_ada +\| active +\| +\| +20 \| +3 \| accepted +\| before_end'
+
+explain 'A week after the offer she is still there, so it counts as a save:'
+sql postgres "SELECT days, offered, reached, accepted, saved, held_out, verdict
+FROM stripe_winback_lift('too expensive') WHERE segment = 'all' AND currency IS NULL;"
+expect ' 7 \| +1 \| +1 \| +1 \| +1 \| +0 \| too few to say'
 
 if [[ ${1:-} == --keep ]]; then
     touch "$SP_WORK/keep"

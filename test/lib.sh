@@ -18,6 +18,10 @@ RUN_PACKAGES=(gcc libc6-dev make pkg-config
     "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR"
     libcurl4-openssl-dev libssl-dev openssl ca-certificates python3)
 
+# What it takes to run examples/winback_worker.py and somewhere to send to.
+# shellcheck disable=SC2034  # read by the scripts that source this file
+MAIL_PACKAGES=(python3-psycopg2 python3-aiosmtpd)
+
 say() { printf '%s\n' "$*"; }
 
 die() {

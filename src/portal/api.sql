@@ -11,6 +11,16 @@ AS 'MODULE_PATHNAME', 'stripe_portal_session';
 COMMENT ON FUNCTION @extschema@.stripe_portal_session(text, text, text, text, jsonb) IS
 'Opens Stripe''s customer portal for a customer and returns its URL, for an immediate redirect: it is valid for five minutes and lets whoever has it act as the customer. return_url: where the portal''s back link leads, else the setting stripe_portal.return_url. flow: NULL for the whole portal, or one of Stripe''s flow types, with its subscription where it needs one. options: any other parameter of Stripe''s session, such as configuration and locale. Refused by the rule: error SPA01, before any request leaves; bad arguments 22023; what Stripe answers, SP4xx and SP5xx';
 
+CREATE OR REPLACE FUNCTION stripe_portal.open_session(
+    customer text, return_url text, flow text, subscription text, options jsonb)
+RETURNS text
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'stripe_portal_session';
+
+COMMENT ON FUNCTION stripe_portal.open_session(text, text, text, text, jsonb) IS
+'stripe_portal_session, for other functions to call';
+
 CREATE OR REPLACE FUNCTION @extschema@.stripe_portal_open(
     customer text, return_url text DEFAULT NULL, flow text DEFAULT NULL,
     subscription text DEFAULT NULL, options jsonb DEFAULT '{}',

@@ -14,7 +14,8 @@ FROM (VALUES
     (4, 'refetch', 'stripe_portal.refetch_step'),
     (5, 'ended discounts', 'stripe_portal.settle_step'),
     (6, 'ledger', 'stripe_portal.tend_step'),
-    (7, 'win-back', 'stripe_portal.winback_step')
+    (7, 'win-back', 'stripe_portal.winback_step'),
+    (8, 'offer discounts', 'stripe_portal.winback_discount_step')
 ) AS part (n, part, function);
 
 COMMENT ON VIEW stripe_portal.tick_part IS 'What stripe_portal_tick does, in this order';
@@ -134,7 +135,7 @@ END
 $$;
 
 COMMENT ON PROCEDURE @extschema@.stripe_portal_tick() IS
-'All periodic work: catches up with events that were not delivered, resolves thin events, tries failed events again whose time has come, reads objects whose rows are marked for a refetch, enters discounts that have ended into the histories, and takes care of the ledger''s partitions. Each part on its own: one that fails is a WARNING and does not stop the others. To be called every few minutes, from pg_cron, cron or by hand, not in a transaction; two at once do not get in each other''s way. How it went is in stripe_portal.tick_status';
+'All periodic work: catches up with events that were not delivered, resolves thin events, tries failed events again whose time has come, reads objects whose rows are marked for a refetch, enters discounts that have ended into the histories, takes care of the ledger''s partitions, brings win-back offers up to date, and makes their discounts. Each part on its own: one that fails is a WARNING and does not stop the others. To be called every few minutes, from pg_cron, cron or by hand, not in a transaction; two at once do not get in each other''s way. How it went is in stripe_portal.tick_status';
 
 CREATE OR REPLACE VIEW stripe_portal.tick_status WITH (security_invoker = true) AS
 SELECT p.part, r.started, r.finished,

@@ -50,7 +50,8 @@ COMMENT ON COLUMN stripe_portal.winback_offer.canceled_because IS 'came_back: th
 COMMENT ON COLUMN stripe_portal.winback_offer.saved_stage IS 'Where the customer came back, offer or not: cancel_flow, before_end, after_end, after_payment; NULL if not, or not yet';
 COMMENT ON COLUMN stripe_portal.winback_offer.saved_at IS 'When that was, on Stripe''s clock';
 COMMENT ON COLUMN stripe_portal.winback_offer.leased_by IS 'The worker that claimed it';
-COMMENT ON COLUMN stripe_portal.winback_offer.lease_until IS 'Until when no other worker gets it';
+COMMENT ON COLUMN stripe_portal.winback_offer.lease IS 'What that worker shows to report on it; it stays when the offer is sent';
+COMMENT ON COLUMN stripe_portal.winback_offer.lease_until IS 'Until when no worker gets it: it is being sent, or could not be';
 COMMENT ON COLUMN stripe_portal.winback_offer.attempts IS 'How often it was claimed';
 COMMENT ON COLUMN stripe_portal.winback_offer.error IS 'Why it could not be sent, or its discount not be made, the last time';
 COMMENT ON COLUMN stripe_portal.winback_offer.idempotency_key IS 'The key under which its discount is asked for at Stripe, kept before it is asked for';

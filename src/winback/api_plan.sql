@@ -136,7 +136,11 @@ BEGIN
         INSERT INTO stripe_portal.winback_offer
         SELECT (stripe_portal.winback_offer_row(r, c)).*
         ON CONFLICT (rule, livemode, account, customer, episode) DO NOTHING;
-        RETURN CASE WHEN FOUND THEN 1 ELSE 0 END;
+        IF NOT FOUND THEN
+            RETURN 0;
+        END IF;
+        PERFORM pg_notify('stripe_winback', '');
+        RETURN 1;
     END LOOP;
     RETURN 0;
 END

@@ -112,6 +112,14 @@ BEGIN
         RETURN;
     END IF;
 
+    detail := coalesce(stripe_portal.winback_template_problem(r.subject), stripe_portal.winback_template_problem(r.body),
+                       stripe_portal.winback_template_problem(r.html));
+    IF detail IS NOT NULL THEN
+        problem := 'unknown field in the message';
+        hint := 'There are {{name}}, {{email}}, {{product}}, {{link}}, {{code}}, {{expires}} and {{ends}}; {{name|there}} says what to write if there is none.';
+        RETURN;
+    END IF;
+
     IF r.discount IS NOT NULL THEN
         detail := stripe_portal.winback_discount_problem(r.discount);
         problem := CASE WHEN detail IS NOT NULL THEN 'Stripe makes no coupon of this discount' END;

@@ -80,6 +80,7 @@ CREATE TABLE stripe_portal.winback_offer (
     saved_at timestamptz,
     -- sending it
     leased_by text,
+    lease uuid,
     lease_until timestamptz,
     attempts integer NOT NULL DEFAULT 0,
     error text,

@@ -1,0 +1,110 @@
+-- winback: from a template to a message.
+--
+-- What customers typed themselves goes into a mail that others may be sent in
+-- their name: it never brings along a line, a tag, an address or a link.
+
+CREATE OR REPLACE FUNCTION stripe_portal.winback_field_pattern()
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN '\{\{ *(name|email|product|link|code|expires|ends) *(?:\|([^{}]*))?\}\}';
+
+COMMENT ON FUNCTION stripe_portal.winback_field_pattern() IS
+'What a field looks like in a template: {{name}}, or {{name|what to say if there is none}}';
+
+CREATE OR REPLACE FUNCTION stripe_portal.winback_template_problem(template text)
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('The template has "%s".', substring(rest FROM '\{\{[^{}]{0,40}(?:\}\})?'))
+    FROM regexp_replace(template, stripe_portal.winback_field_pattern(), '', 'g') AS rest
+    WHERE rest LIKE '%{{%'
+$$;
+
+COMMENT ON FUNCTION stripe_portal.winback_template_problem(text) IS
+'What a template has that is no field, as a sentence; NULL if all is well';
+
+CREATE OR REPLACE FUNCTION stripe_portal.winback_plain(value text)
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN btrim(regexp_replace(value, '[\s\u0001-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069]+', ' ', 'g'));
+
+COMMENT ON FUNCTION stripe_portal.winback_plain(text) IS
+'A value in one line: without line breaks, other control characters, and those that are not seen or turn the direction of the text';
+
+CREATE OR REPLACE FUNCTION stripe_portal.winback_html(value text)
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN replace(replace(replace(replace(replace(value, '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;');
+
+COMMENT ON FUNCTION stripe_portal.winback_html(text) IS
+'A value as it stands in HTML, between tags or as a quoted attribute';
+
+CREATE OR REPLACE FUNCTION stripe_portal.winback_address(email text)
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN email ~ '^[^\s\u0001-\u0020\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069<>()\[\]\\,;:@"]+@[^\s\u0001-\u0020\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069<>()\[\]\\,;:@"]+$'
+                 AND length(email) <= 254 AND email !~ '^-' THEN email END;
+
+COMMENT ON FUNCTION stripe_portal.winback_address(text) IS
+'The e-mail address, if it is just one, and nothing else; NULL otherwise';
+
+CREATE OR REPLACE FUNCTION stripe_portal.winback_name(name text)
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN length(name) <= 100 AND name !~* '://|@|[[:alnum:]]\.[[:alpha:]]{2,}' THEN nullif(stripe_portal.winback_plain(name), '') END;
+
+COMMENT ON FUNCTION stripe_portal.winback_name(text) IS
+'A customer''s name, to address them by; NULL for what is too long, or what a mail program would make a link of: such a name is an advertisement that somebody has us send';
+
+CREATE OR REPLACE FUNCTION stripe_portal.winback_render(template text, fields jsonb, html boolean DEFAULT false)
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    -- Between two fields stands what the template says, so nothing that a
+    -- field brings along is looked at again.
+    SELECT string_agg(
+               coalesce(piece.before, '')
+               || CASE WHEN piece.field IS NULL THEN ''
+                       WHEN v.value IS NULL THEN coalesce(piece.field[2], '')
+                       WHEN html THEN stripe_portal.winback_html(v.value)
+                       ELSE v.value END, '' ORDER BY piece.n)
+    FROM (SELECT s.n, s.before, f.field
+          FROM regexp_split_to_table(template, stripe_portal.winback_field_pattern()) WITH ORDINALITY AS s (before, n)
+          LEFT JOIN regexp_matches(template, stripe_portal.winback_field_pattern(), 'g') WITH ORDINALITY AS f (field, n) USING (n)
+         ) AS piece,
+         LATERAL (SELECT nullif(stripe_portal.winback_plain(fields ->> piece.field[1]), '')) AS v (value)
+$$;
+
+COMMENT ON FUNCTION stripe_portal.winback_render(text, jsonb, boolean) IS
+'A template with its fields filled in, each in one line, and escaped if html; NULL for no template';
+
+CREATE OR REPLACE FUNCTION stripe_portal.winback_fields(o stripe_portal.winback_offer)
+RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT jsonb_build_object(
+        'email', stripe_portal.winback_address(k.email),
+        'name', stripe_portal.winback_name(k.name),
+        'product', (SELECT p.name FROM stripe_portal.product AS p WHERE (p.id, p.livemode, p.account) = (o.product, o.livemode, o.account)),
+        'link', stripe_portal.winback_link(o.id, o.customer, o.livemode, o.account, o.expires_at),
+        'code', o.code,
+        'expires', to_char(o.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
+        'ends', (SELECT to_char(coalesce(s.ended_at, s.cancel_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD')
+                 FROM stripe_portal.subscription AS s WHERE (s.id, s.livemode, s.account) = (o.subscription, o.livemode, o.account)))
+    FROM (SELECT) AS one
+    LEFT JOIN stripe_portal.customer AS k ON (k.id, k.livemode, k.account) = (o.customer, o.livemode, o.account) AND NOT k.deleted
+$$;
+
+COMMENT ON FUNCTION stripe_portal.winback_fields(stripe_portal.winback_offer) IS
+'What can be said in the message of an offer: email, name, product, link, code, expires (the last day of the offer) and ends (the day the subscription ends, or ended); NULL where there is nothing to say. Days are YYYY-MM-DD, in UTC';
+
+CREATE OR REPLACE FUNCTION stripe_portal.winback_link(offer uuid, customer text, livemode boolean, account text, expires timestamptz)
+RETURNS text
+LANGUAGE c STABLE STRICT
+AS 'MODULE_PATHNAME', 'stripe_winback_link';
+
+COMMENT ON FUNCTION stripe_portal.winback_link(uuid, text, boolean, text, timestamptz) IS
+'stripe_portal.winback_url with a token for this offer that works until expires; NULL if it is not set. Error 22023 for one that a return URL could not be, SPC01 without an API key';
