@@ -83,7 +83,9 @@ SELECT stripe_portal_session('cus_3', 'https://app.example.com') LIKE 'https://%
 SET stripe_portal.refresh_unknown = on;
 SELECT stripe_portal_session('cus_3', 'https://app.example.com') LIKE 'https://%' AS url;
 SELECT * FROM shown WHERE id IN ('cus_3', 'sub_3a');
+SELECT FROM stand_in('POST', 'reset');
 SELECT url, refused FROM stripe_portal_open('cus_4', 'https://app.example.com');
+SELECT r ->> 'path' AS read_once FROM jsonb_array_elements(stand_in('GET', 'requests') -> 'data') AS r;
 SELECT url, refused FROM stripe_portal_open('cus_nobody');
 SELECT stripe_portal_session('cus_nobody');
 SELECT customer, refused FROM stripe_portal.session ORDER BY created;

@@ -94,6 +94,10 @@ foreach my $kill (1 .. 3)
 	ok($node->poll_query_until('postgres', q(
 		SELECT bool_or(state = 'unfinished' AND rate > 0 AND estimated_end > started) FROM stripe_portal.sync_progress)),
 		'progress is visible from another session') if $kill == 1;
+	my ($told, $notices);
+	$node->psql('postgres', q(SELECT stripe_portal.sync_tell('{customer, subscription}', '')), stdout => \$told, stderr => \$notices);
+	like($notices, qr/NOTICE: +(customer|subscription): \d+ read in \d+ pages, [\d.]+ per second, to end about \d\d:\d\d:\d\d/,
+		'and so it is told now and then') if $kill == 1;
 	kill 'KILL', $run->{pid};
 	$run->{psql}->finish;
 	$node->poll_query_until('postgres', 'SELECT true');

@@ -102,6 +102,24 @@ my %kind = (
 		},
 		row => sub { my (%s) = @_; return { lookup_keys => [ split //, $s{keys} ] } },
 	},
+	# Stripe's name for it has a prefix; the row has an age for its products
+	billing_portal_configuration => {
+		prefix => 'billing_portal.configuration',
+		start => sub { name => 'a', active => $true, cancel => $true },
+		change => sub {
+			my ($s) = @_;
+			my $what = pick(qw(name active cancel));
+
+			$s->{$what} = $what eq 'name' ? pick(qw(a b c)) : pick($true, $false);
+			return 'updated';
+		},
+		object => sub {
+			my ($id, %s) = @_;
+			return { object => 'billing_portal.configuration', id => $id, name => $s{name}, active => $s{active},
+				features => { subscription_cancel => { enabled => $s{cancel} }, subscription_update => { enabled => $false } } };
+		},
+		row => sub { my (%s) = @_; return { name => $s{name}, active => $s{active} } },
+	},
 	customer => named('customer', 'email', 'delinquent'),
 	product => named('product', 'name', 'active'),
 	price => named('price', 'nickname', 'active'),
@@ -157,8 +175,9 @@ sub make_history
 		# said twice, in two events or in one that comes twice
 		push @history, [ $second, 'payment_succeeded', $after ] if $type eq 'paid';
 		# read from the API, in the same second or later; a payment method that
-		# was detached does not tell any more whose it was
-		next if $deleted || $name eq 'payment_method' || rand() < 0.85;
+		# was detached does not tell any more whose it was, and of a configuration
+		# the answer to a change is a read as well, and counts at once
+		next if $deleted || $name =~ /^(payment_method|billing_portal_configuration)$/ || rand() < 0.85;
 		$second += int(rand(2));
 		push @history, [ $second, undef, $after ];
 	}
@@ -298,7 +317,11 @@ sub named
 			$s->{metadata} = { n => pick(qw(1 2)) } if rand() < 0.3;
 			return 'updated';
 		},
-		object => sub { my ($id, %s) = @_; return { object => $name, id => $id, %s, $name eq 'price' ? %terms : () } },
+		# a coupon also has what no event tells, or every one would be marked for a refetch
+		object => sub {
+			my ($id, %s) = @_;
+			return { object => $name, id => $id, %s, $name eq 'price' ? %terms : $name eq 'coupon' ? (applies_to => undef) : () };
+		},
 		deletes => $name ne 'promotion_code',
 	};
 }
