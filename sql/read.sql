@@ -28,6 +28,12 @@ TABLE shown;
 SELECT read(customer('read at 7'), 7), happen('evt_7', 'customer.updated', 7, customer('event at 7'));
 TABLE shown;
 
+-- What is not of the mode that was asked for is not taken: the key may have been exchanged on the way.
+SELECT read(customer('live') || '{"livemode": true}', 9);
+SELECT read(customer('live') || '{"livemode": true}', 9, livemode => true);
+SELECT livemode, email FROM stripe_portal.customer ORDER BY livemode;
+DELETE FROM stripe_portal.customer WHERE livemode;
+
 -- Two events of one second that can not be put in order mark the row; a read of a later second settles it.
 UPDATE stripe_portal.customer SET refetch = true;
 SELECT read(customer('the same second'), 7);

@@ -313,6 +313,11 @@ BEGIN
         END IF;
         PERFORM stripe_portal.write_tombstone(object, livemode, account, date_trunc('second', as_of));
         RETURN true;
+    ELSIF object -> 'livemode' <> to_jsonb(livemode) THEN
+        -- the key was exchanged between the question and the answer
+        RAISE EXCEPTION 'object "%" is not of % mode', stripe_portal.object_id(object),
+                CASE WHEN livemode THEN 'live' ELSE 'test' END
+            USING ERRCODE = 'SP502';
     END IF;
 
     IF object ->> 'object' = 'subscription' THEN
@@ -332,4 +337,4 @@ END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.apply_object(jsonb, boolean, text, timestamptz) IS
-'Makes the state tables show an object that was read from Stripe at as_of, on Stripe''s clock, unless they show something newer: a page that was read before an event happened never undoes it. {"id": …, "object": …, "deleted": true} leaves a tombstone. False if no table holds its kind';
+'Makes the state tables show an object that was read from Stripe at as_of, on Stripe''s clock, unless they show something newer: a page that was read before an event happened never undoes it. {"id": …, "object": …, "deleted": true} leaves a tombstone. False if no table holds its kind. An object of the other mode is error SP502';
