@@ -129,6 +129,7 @@ INSERT INTO account VALUES ('cus_1', true);
 CREATE TABLE public.secret AS SELECT 1 AS x;
 CREATE FUNCTION public.spend() RETURNS boolean LANGUAGE sql AS 'INSERT INTO public.account VALUES (NULL, false) RETURNING true';
 CREATE FUNCTION public.unlock() RETURNS boolean LANGUAGE sql AS $$ SELECT set_config('transaction_read_only', 'off', false)::boolean OR public.spend() $$;
+CREATE FUNCTION public.insist() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN ASSERT false; END';
 CREATE FUNCTION public.whoami() RETURNS text LANGUAGE sql RETURN current_user;
 GRANT USAGE ON SCHEMA stripe_portal TO regress_marketing;
 GRANT SELECT, INSERT ON stripe_portal.winback_rule TO regress_marketing;
@@ -138,7 +139,7 @@ SELECT fits(format('{"owner": %s, "predicate": %s}', to_json(owner), to_json(pre
 FROM (VALUES ('regress_marketing', 'EXISTS (SELECT FROM public.account AS a WHERE a.customer = candidate.customer AND a.vip)'),
              ('regress_marketing', 'EXISTS (SELECT FROM public.secret)'), (current_user, 'EXISTS (SELECT FROM public.secret)'),
              ('regress_marketing', 'public.whoami() = ''regress_marketing'''), ('regress_nobody', 'true'),
-             (current_user, 'public.spend()'), (current_user, 'public.unlock()'), (current_user, '1 / (mrr - 2000) > 0')) AS p (owner, predicate);
+             (current_user, 'public.spend()'), (current_user, 'public.unlock()'), (current_user, 'public.insist()'), (current_user, '1 / (mrr - 2000) > 0')) AS p (owner, predicate);
 SELECT count(*) AS untouched, current_user = session_user AS myself FROM account GROUP BY 2;
 -- afterwards, everything can be written again
 INSERT INTO account VALUES ('cus_2', false);
@@ -168,5 +169,5 @@ FROM generate_series(1, 10000) AS i, stripe_portal.winback_share('plain', 'cus_'
 DROP OWNED BY regress_marketing;
 DROP ROLE regress_marketing;
 DROP TABLE account, secret;
-DROP FUNCTION fits, spend, unlock, whoami;
+DROP FUNCTION fits, spend, unlock, insist, whoami;
 TRUNCATE stripe_portal.coupon;

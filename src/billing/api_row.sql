@@ -119,8 +119,7 @@ RETURN jsonb_populate_record(NULL::stripe_portal.coupon, object || jsonb_build_o
     -- only in an expanded coupon
     'applies_to', object #> '{applies_to,products}',
     'redeem_by', stripe_portal.read_time(object -> 'redeem_by'),
-    'created', stripe_portal.read_time(object -> 'created')) || origin
-    || CASE WHEN NOT object ? 'applies_to' THEN stripe_portal.told_in_part(origin) ELSE '{}' END);
+    'created', stripe_portal.read_time(object -> 'created')) || origin);
 
 COMMENT ON FUNCTION stripe_portal.coupon_row(jsonb, jsonb) IS
 'The row of a coupon object';

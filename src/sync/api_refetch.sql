@@ -17,6 +17,11 @@ RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
+    -- No event tells what a coupon is for, and one that was read is no event's any
+    -- more.  Not marked when it is applied: an id can be given to another coupon.
+    UPDATE stripe_portal.coupon SET refetch = true
+    WHERE event <> '' AND applies_to IS NULL AND NOT deleted AND NOT refetch AND livemode = stripe_portal.key_livemode();
+
     WITH unsure AS (
         UPDATE stripe_portal.discount SET refetch = false
         WHERE refetch AND livemode = stripe_portal.key_livemode()
@@ -31,7 +36,7 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION stripe_portal.refetch_discounts() IS
-'Passes the mark for a refetch on from discounts to what they are on, with which they are read: Stripe has no request for one discount';
+'Passes the mark for a refetch on from discounts to what they are on, with which they are read: Stripe has no request for one discount. Marks the coupons of which no more than their events is known';
 
 CREATE OR REPLACE FUNCTION stripe_portal.has_marked(kinds text[])
 RETURNS boolean

@@ -123,7 +123,8 @@ BEGIN
     END IF;
     BEGIN
         RETURN stripe_portal.winback_predicate(r.predicate, r.owner, c);
-    EXCEPTION WHEN OTHERS THEN
+    -- OTHERS are not quite all
+    EXCEPTION WHEN OTHERS OR assert_failure THEN
         -- An event must not be lost, nor a customer be kept from the portal,
         -- for somebody's condition.
         RAISE WARNING 'win-back rule "%" was passed over: %', r.name, SQLERRM;

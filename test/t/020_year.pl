@@ -213,6 +213,82 @@ agrees('at risk now',
 	                                ORDER BY subscription, at DESC) AS last WHERE movement <> 'churn')
 	  ORDER BY invoice, attempt DESC));
 
+# ---------------------------------------------------------------------------
+# Win-back: who was lost and came back, by two rules that hold some out
+# ---------------------------------------------------------------------------
+
+# What every subscription was told to be, and when, straight from the events; and
+# the ends that were asked for, with what was lost and when they were back.
+$node->safe_psql('postgres', q(
+	CREATE TABLE truth.told AS
+	SELECT payload #>> '{data,object,id}' AS subscription, payload #>> '{data,object,customer}' AS customer, (payload ->> 'created')::bigint AS at, ctid AS n,
+	       (payload #>> '{data,object,created}')::bigint AS made,
+	       payload #>> '{data,object,status}' IN ('active', 'trialing') AND payload #>> '{data,object,cancel_at}' IS NULL
+	       AND payload #> '{data,object,cancel_at_period_end}' IS DISTINCT FROM 'true' AS stays
+	FROM line WHERE payload #>> '{data,object,object}' = 'subscription';
+	CREATE INDEX ON truth.told (customer);
+	CREATE INDEX ON truth.told (subscription);
+	CREATE TABLE truth.lost AS
+	SELECT c.customer, c.subscription, c.ended_at, extract(epoch FROM c.ended_at AT TIME ZONE 'UTC')::bigint AS at, c.feedback, c.product, c.price, c.currency, k.country,
+	       (SELECT mrr FROM truth.movement AS m WHERE m.subscription = c.subscription AND m.at < c.ended_at AND m.mrr <> 0 ORDER BY m.at DESC LIMIT 1) AS mrr,
+	       (SELECT min(t.at) FROM truth.told AS t WHERE t.customer = c.customer AND t.stays AND t.at > extract(epoch FROM c.ended_at AT TIME ZONE 'UTC')
+	        AND t.made > extract(epoch FROM c.ended_at AT TIME ZONE 'UTC')) AS back
+	FROM truth.cancellation AS c JOIN truth.customer AS k USING (customer)
+	WHERE c.ended_at IS NOT NULL AND c.reason = 'cancellation_requested'
+	  AND EXISTS (SELECT FROM truth.movement AS m WHERE m.subscription = c.subscription);
+	CREATE FUNCTION truth.held_out(rule text, customer text) RETURNS boolean LANGUAGE sql
+	RETURN ('x' || left(encode(sha256(convert_to(rule || E'\n' || customer, 'UTF8')), 'hex'), 8))::bit(32)::bigint < 0.3 * 4294967296;
+	ANALYZE;
+
+	INSERT INTO stripe_portal.winback_rule (name, livemode, active, trigger_on, reason, kind, subject, body, discount, wait, valid_for, holdout, cap_per_customer) VALUES
+	    ('fifth', true, false, 'ended', '{cancellation_requested}', 'promotion_code', 's', 'b', '{"percent_off": 20, "duration": "repeating", "duration_in_months": 3}', '10 days', '20 years', 0.3, 100),
+	    ('sorry', true, false, 'ended', '{cancellation_requested}', 'message', 's', 'b', NULL, '10 days', '20 years', 0.3, 100)));
+
+# An invoice is for 1, 3 or 12 months, or for a week, of which there are 365 / 84 in a month.
+agrees('whom a rule would have reached',
+	q(SELECT extract(epoch FROM at)::bigint, customer, subscription, verdict, feedback, product, country, mrr, currency, cost
+	  FROM stripe_winback_preview('fifth', '2024-01-01', livemode => true)),
+	q(SELECT at, customer, subscription, verdict, feedback, product, country, mrr, currency,
+	         CASE WHEN verdict = 'offer' THEN round(mrr * 0.2 * CASE WHEN price LIKE '%year%' THEN 12 WHEN product = 'prod_pass' THEN 14 * 84 / 365.0 ELSE 3 END)::bigint END
+	  FROM (SELECT *, CASE WHEN back < at + 864000 THEN 'came back' WHEN truth.held_out('fifth', customer) THEN 'held out' ELSE 'offer' END AS verdict
+	        FROM truth.lost) AS l));
+
+# The offers as they were made on the days of the ends, and sent when they were
+# due; early enough for the last look to be in the year.
+$node->safe_psql('postgres', q(
+	INSERT INTO stripe_portal.winback_offer
+	SELECT o.* FROM stripe_portal.winback_rule AS r, stripe_portal.winback_case AS c, stripe_portal.winback_offer_row(r, c) AS o
+	WHERE r.name = 'sorry' AND c.trigger_on = 'ended' AND c.at < '2025-09-20Z' AND stripe_portal.winback_fits(r, c);
+	UPDATE stripe_portal.winback_offer SET state = 'sent', sent_at = due_at WHERE state = 'planned';
+	SELECT count(stripe_portal.winback_settle(customer, true, '')) FROM (SELECT DISTINCT customer FROM stripe_portal.winback_offer) AS c;
+));
+agrees('what a rule did',
+	q(SELECT segment, value, days, currency, offered, reached, accepted, held_out, saved, held_out_saved, saved_rate, held_out_rate, lift, mrr_kept, held_out_mrr_kept, discount_cost
+	  FROM stripe_winback_lift('sorry', livemode => true)),
+	q(SELECT segment, value, days, currency, offered, offered, accepted, held_out, saved, held_out_saved,
+	         round(saved::numeric / nullif(offered, 0), 4), round(held_out_saved::numeric / nullif(held_out, 0), 4),
+	         round((saved::float8 / nullif(offered, 0) - held_out_saved::float8 / nullif(held_out, 0))::numeric, 4),
+	         CASE WHEN currency IS NOT NULL THEN kept END, CASE WHEN currency IS NOT NULL THEN held_out_kept END, CASE WHEN currency IS NOT NULL THEN 0::bigint END
+	  FROM (SELECT segment, value, days, one AS currency,
+	               count(*) FILTER (WHERE NOT held_out) AS offered, count(back) FILTER (WHERE NOT held_out) AS accepted, count(*) FILTER (WHERE held_out) AS held_out,
+	               count(*) FILTER (WHERE alive AND NOT held_out) AS saved, count(*) FILTER (WHERE alive AND held_out) AS held_out_saved,
+	               coalesce(sum(kept) FILTER (WHERE NOT held_out), 0)::bigint AS kept, coalesce(sum(kept) FILTER (WHERE held_out), 0)::bigint AS held_out_kept
+	        FROM (SELECT l.*, truth.held_out('sorry', l.customer) AS held_out, days, later.*
+	              FROM truth.lost AS l, (VALUES (7), (30), (90)) AS d (days),
+	                   LATERAL (SELECT coalesce(bool_or(stays), false) AS alive,
+	                                   coalesce(sum((SELECT mrr FROM truth.movement AS m WHERE m.subscription = s.subscription AND m.at <= l.ended_at + make_interval(days => 10 + days)
+	                                                 ORDER BY m.at DESC LIMIT 1)) FILTER (WHERE stays), 0) AS kept
+	                            FROM (SELECT DISTINCT ON (t.subscription) t.subscription, t.stays FROM truth.told AS t
+	                                  WHERE t.customer = l.customer AND t.made > l.at AND t.at <= l.at + (10 + days) * 86400
+	                                  ORDER BY t.subscription, t.at DESC, t.n DESC) AS s) AS later
+	              WHERE l.ended_at < '2025-09-20' AND coalesce(back >= l.at + 864000, true)) AS member,
+	             LATERAL (VALUES ('all', NULL), ('feedback', feedback), ('product', product), ('country', country)) AS s (segment, value),
+	             LATERAL (VALUES (currency), (NULL)) AS c (one)
+	        GROUP BY segment, value, days, one) AS figure));
+
+is($node->safe_psql('postgres', q(SELECT bool_or(saved BETWEEN 1 AND accepted - 1), bool_or(held_out_saved > 0) FROM stripe_winback_lift('sorry', livemode => true) WHERE days = 90)),
+	't|t', 'some came back and stayed, some did not');
+
 $node->stop;
 done_testing();
 
