@@ -31,7 +31,7 @@ REGRESS        = install \
                  mrr history decline_code \
                  access access_matrix \
                  cancellation report page \
-                 portal refresh return return_token configuration configuration_apply flow \
+                 portal refresh return return_token configuration configuration_apply flow my_session \
                  sync drift tick \
                  winback winback_offer winback_flow winback_lift winback_send advice \
                  privileges capability readme

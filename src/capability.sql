@@ -12,6 +12,9 @@ FROM (VALUES
         'stripe_portal_session', 'stripe_portal_open', 'stripe_portal_return',
         'stripe_is_active', 'stripe_require_active', 'stripe_refresh', 'stripe_winback_open']),
 
+    -- Customers themselves, by way of a gateway or with a role of their own.
+    ('customer', 'EXECUTE', ARRAY['stripe_my_portal_session']),
+
     -- Whoever receives webhooks.
     ('webhook', 'EXECUTE', ARRAY[
         'stripe_receive_webhook', 'stripe_webhook', 'stripe_verify_webhook']),
@@ -69,7 +72,7 @@ FROM (VALUES
 unnest(objects) AS object;
 
 COMMENT ON VIEW stripe_portal.capability IS 'What stripe_portal_grant grants. Functions that begin with stripe_ are those for users, all else is in schema stripe_portal';
-COMMENT ON COLUMN stripe_portal.capability.capability IS 'app: open the portal, and ask who is active. webhook: receive events. mailer: send win-back messages. reader: read tables and reports, but for personal data of customers and the contents of events. operator: configurations, reading from Stripe, the tick, dead letters';
+COMMENT ON COLUMN stripe_portal.capability.capability IS 'app: open the portal for any customer, and ask who is active. customer: open one''s own. webhook: receive events. mailer: send win-back messages. reader: read tables and reports, but for personal data of customers and the contents of events. operator: configurations, reading from Stripe, the tick, dead letters';
 COMMENT ON COLUMN stripe_portal.capability.privilege IS 'EXECUTE on the functions and procedures of that name, SELECT on a table or view, or on some of its columns, or USAGE on the schema';
 
 CREATE OR REPLACE FUNCTION stripe_portal.capability_target(privilege text, object text)
@@ -136,7 +139,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.stripe_portal_grant(regrole, text) IS
-'Lets a role do what a capability stands for: app, webhook, mailer, reader or operator; what each is, is in stripe_portal.capability. A role can have several. Can be repeated, and should be after an upgrade, which may bring functions. For the owner of the extension; error 22023 for an unknown capability';
+'Lets a role do what a capability stands for: app, customer, webhook, mailer, reader or operator; what each is, is in stripe_portal.capability. A role can have several. Can be repeated, and should be after an upgrade, which may bring functions. For the owner of the extension; error 22023 for an unknown capability';
 
 CREATE OR REPLACE FUNCTION @extschema@.stripe_portal_revoke(role regrole, capability text)
 RETURNS void

@@ -48,6 +48,8 @@ char	   *sp_return_hosts;
 static int	sp_return_token_lifetime;
 static bool sp_refresh_unknown;
 static bool sp_require_winback;
+static char *sp_gateway_role;
+static char *sp_customer_claim;
 
 static SpQuery session_parameters = {
 	.sql = "SELECT p.parameters, p.return_url FROM stripe_portal.session_parameters($1, $2, $3, $4, $5, $6) AS p",
@@ -103,6 +105,23 @@ sp_portal_init(void)
 							24 * 60 * 60, 1, 366 * 24 * 60 * 60,
 							PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
+
+	/* these two are read in SQL, by stripe_my_portal_session */
+	DefineCustomStringVariable("stripe_portal.customer_claim",
+							   "Claim of a request's token that names the customer who is asking.",
+							   "Dots lead into nested claims.",
+							   &sp_customer_claim,
+							   "stripe_customer",
+							   PGC_SUSET, 0,
+							   NULL, NULL, NULL);
+
+	DefineCustomStringVariable("stripe_portal.gateway_role",
+							   "Login role of the gateway whose tokens are believed.",
+							   "It must let nobody run SQL of their own; empty believes no token.",
+							   &sp_gateway_role,
+							   "",
+							   PGC_SUSET, 0,
+							   NULL, NULL, NULL);
 
 	/* read in SQL, by stripe_portal_configure */
 	DefineCustomBoolVariable("stripe_portal.require_winback",
