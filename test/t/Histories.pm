@@ -317,7 +317,7 @@ sub named
 			$s->{metadata} = { n => pick(qw(1 2)) } if rand() < 0.3;
 			return 'updated';
 		},
-		# a coupon also has what no event tells, or every one would be marked for a refetch
+		# a coupon as a read of the API has it, with what no event tells
 		object => sub {
 			my ($id, %s) = @_;
 			return { object => $name, id => $id, %s, $name eq 'price' ? %terms : $name eq 'coupon' ? (applies_to => undef) : () };
