@@ -107,6 +107,7 @@ start_worker() {
     local address
     mkdir "$SP_WORK/mail"
     exec {mailbox}< <(exec /usr/bin/python3 test/mailbox.py "$SP_WORK/mail" 2>"$SP_WORK/log/mailbox.log")
+    mail_server=$!
     read -r address <&"$mailbox" || die "the mail server does not start: $(<"$SP_WORK/log/mailbox.log")"
     PGUSER=mailer WINBACK_FROM='The shop <letters@shop.example.com>' WINBACK_SMTP=$address \
         /usr/bin/python3 examples/winback_worker.py >"$SP_WORK/log/worker.log" 2>&1 &
@@ -309,7 +310,7 @@ session=$(quiet "SELECT stripe_id FROM stripe_portal.session WHERE flow = 'subsc
 stand_in visit "{\"session\": \"$session\", \"action\": \"confirm\"}"
 stand_in visit "{\"session\": \"$session\", \"action\": \"renew\"}"
 stand_in settle '{}'
-kill "$worker"
+kill "$worker" "$mail_server"
 
 explain 'There she confirms the discount, and takes her cancellation back.'
 sql postgres "SELECT s.customer, s.status, s.cancel_at, k.percent_off, k.duration_in_months, o.state, o.saved_stage
