@@ -10,12 +10,14 @@ OBJS       = src/$(EXTENSION).o src/query.o $(patsubst %.c,%.o,$(foreach t,$(TOP
 # All tables before all functions, so that a function may name a table of
 # another topic; an upgrade re-applies the second half as it stands.  A topic
 # with much to say has schema_<part>.sql and api_<part>.sql beside them.
-SQL_PARTS  = src/header.sql \
-             $(foreach t,$(TOPICS),$(sort $(wildcard src/$(t)/schema*.sql))) \
-             $(foreach t,$(TOPICS),$(sort $(wildcard src/$(t)/api*.sql))) \
-             src/capability.sql src/grants.sql
-DATA       = $(wildcard src/upgrade/$(EXTENSION)--*--*.sql)
-DATA_built = $(EXTENSION)--$(EXTVERSION).sql
+SCHEMA     = $(foreach t,$(TOPICS),$(sort $(wildcard src/$(t)/schema*.sql)))
+API        = $(foreach t,$(TOPICS),$(sort $(wildcard src/$(t)/api*.sql))) src/capability.sql src/grants.sql
+# Released scripts are installed as they are.  Of an upgrade to the current
+# version src/upgrade has what changed in the tables, the rest is built; its
+# last build takes its place there when the version rises.
+UPGRADES   = $(wildcard src/upgrade/$(EXTENSION)--*--$(EXTVERSION).sql)
+DATA       = $(filter-out $(UPGRADES),$(wildcard src/upgrade/$(EXTENSION)--*.sql))
+DATA_built = $(EXTENSION)--$(EXTVERSION).sql $(notdir $(UPGRADES))
 DOCS       = README.md REFERENCE.md
 
 PG_CPPFLAGS = -I$(CURDIR)/src -DSP_VERSION='"$(EXTVERSION)"' $(shell pkg-config --cflags libcurl libcrypto)
@@ -34,7 +36,7 @@ REGRESS        = install \
                  portal refresh return return_token configuration configuration_apply flow my_session \
                  sync drift tick \
                  winback winback_offer winback_flow winback_lift winback_send advice \
-                 privileges capability readme
+                 privileges capability upgrade readme
 REGRESS_OPTS   = --temp-instance=./tmp_check --encoding=UTF8 --no-locale --launcher=test/with_stripe
 ISOLATION      = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=test/isolation --temp-instance=./tmp_check_iso --encoding=UTF8 --no-locale \
@@ -46,9 +48,12 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-# Recipe: what stands in src/*/api.sql can be applied again by an upgrade; the
-# install script must never replace an object that somebody put there before.
-$(DATA_built): $(SQL_PARTS) $(EXTENSION).control Makefile
-	cat $(SQL_PARTS) | sed 's/^CREATE OR REPLACE /CREATE /' > $@
+# The install script must never replace an object that somebody put there
+# before.  In an upgrade, CREATE OR REPLACE refuses what is no member.
+$(EXTENSION)--$(EXTVERSION).sql: src/header.sql $(SCHEMA) $(API) $(EXTENSION).control Makefile
+	cat src/header.sql $(SCHEMA) $(API) | sed 's/^CREATE OR REPLACE /CREATE /' > $@
+
+$(notdir $(UPGRADES)): %: src/upgrade/begin.sql src/upgrade/% $(API) Makefile
+	cat src/upgrade/begin.sql src/upgrade/$* $(API) > $@
 
 $(OBJS): $(wildcard src/*.h src/*/*.h) $(EXTENSION).control

@@ -4,24 +4,37 @@
 -- installed the extension, function by function and table by table; the
 -- functions that need more rights than their caller are SECURITY DEFINER
 -- with a pinned search_path.
+--
+-- What PUBLIC has nothing of stays untouched: a script that so much as looks at
+-- an object's rights makes them the extension's own, and those that users were
+-- granted would be missing in the dump.
 
 DO $$
 DECLARE
     object record;
 BEGIN
     FOR object IN
-        SELECT format('%s %s', CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END,
-                      p.oid::regprocedure) AS name
+        SELECT o.name
         FROM pg_catalog.pg_depend AS d
-        JOIN pg_catalog.pg_proc AS p ON d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid
         JOIN pg_catalog.pg_extension AS e
-            ON d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = e.oid
+            ON d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = e.oid,
+        LATERAL (
+            SELECT format('%s %s', CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END, p.oid::regprocedure),
+                   coalesce(p.proacl, acldefault('f', p.proowner))
+            FROM pg_catalog.pg_proc AS p
+            WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND p.oid = d.objid
+            UNION ALL
+            SELECT format('TABLE %s', c.oid::regclass), c.relacl
+            FROM pg_catalog.pg_class AS c
+            WHERE d.classid = 'pg_catalog.pg_class'::regclass AND c.oid = d.objid
+            UNION ALL
+            SELECT format('SCHEMA %s', n.oid::regnamespace), n.nspacl
+            FROM pg_catalog.pg_namespace AS n
+            WHERE d.classid = 'pg_catalog.pg_namespace'::regclass AND n.oid = d.objid) AS o (name, acl)
         WHERE e.extname = 'stripe_portal' AND d.deptype = 'e'
+          AND EXISTS (SELECT FROM aclexplode(o.acl) AS a WHERE a.grantee = 0)
     LOOP
         EXECUTE format('REVOKE ALL ON %s FROM PUBLIC', object.name);
     END LOOP;
 END
 $$;
-
-REVOKE ALL ON SCHEMA stripe_portal FROM PUBLIC;
-REVOKE ALL ON ALL TABLES IN SCHEMA stripe_portal FROM PUBLIC;

@@ -1,0 +1,18 @@
+-- What differs between 1.0.0 and 1.1.0 in src/*/schema*.sql, and what has to go
+-- before src/*/api*.sql are applied again; those, capability.sql and grants.sql
+-- follow in the script that is installed.
+--
+--   a column           ALTER TABLE … ADD COLUMN; it comes last in schema*.sql too
+--   the ledger         ALTER TABLE stripe_portal.event reaches its partitions; an
+--                      index, or a key, is each partition's own: loop over
+--                      stripe_portal.event_partitions() besides event_default
+--   a function         DROP FUNCTION where its arguments' types or names, its
+--                      result's type or its kind changed, or where it is gone
+--   a view             DROP VIEW where a column left, moved or changed its type
+--   a trigger, and     DROP where it is gone; CREATE OR REPLACE does the rest
+--   all other things
+--   a new table        CREATE TABLE and pg_extension_config_dump, as in schema*.sql
+--   a seeded row       INSERT … ON CONFLICT DO NOTHING; a change is UPDATE … WHERE
+--                      the row is as it was seeded: others are their users'
+--
+-- Never CASCADE: what hangs on it is somebody's.
