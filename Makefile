@@ -33,7 +33,7 @@ REGRESS        = install \
                  mrr history decline_code \
                  access access_matrix \
                  cancellation report page \
-                 portal refresh return return_token configuration configuration_apply flow my_session \
+                 portal refresh return return_token configuration configuration_apply flow my_session user_mapping \
                  sync drift tick \
                  winback winback_offer winback_flow winback_lift winback_send advice \
                  privileges capability upgrade readme

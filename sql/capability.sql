@@ -15,13 +15,13 @@ JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d
 JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'stripe_portal'
 WHERE p.proname LIKE 'stripe\_%'
   AND p.proname NOT IN (SELECT object FROM stripe_portal.capability WHERE privilege = 'EXECUTE')
-  AND p.proname NOT IN ('stripe_api', 'stripe_sign_webhook', 'stripe_portal_grant', 'stripe_portal_revoke')
+  AND p.proname NOT IN ('stripe_api', 'stripe_sign_webhook', 'stripe_portal_grant', 'stripe_portal_revoke', 'stripe_portal_map_users')
 ORDER BY 1;
 SELECT c.relname AS in_no_capability
 FROM pg_class AS c
 WHERE c.relnamespace = 'stripe_portal'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
   AND c.relname NOT IN (SELECT object FROM stripe_portal.capability WHERE privilege LIKE 'SELECT%')
-  AND c.relname NOT IN ('event_handler', 'customer_role', 'sync_kind', 'read_kind', 'session_state', 'observed_change', 'churned', 'winback_case', 'winback_lift', 'winback_outbox')
+  AND c.relname NOT IN ('event_handler', 'customer_role', 'user_mapping', 'sync_kind', 'read_kind', 'session_state', 'observed_change', 'churned', 'winback_case', 'winback_lift', 'winback_outbox')
 ORDER BY 1;
 -- and there is nothing in the list that is not in the extension
 SELECT c.* FROM stripe_portal.capability AS c

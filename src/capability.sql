@@ -13,7 +13,8 @@ FROM (VALUES
         'stripe_is_active', 'stripe_require_active', 'stripe_refresh', 'stripe_winback_open']),
 
     -- Customers themselves, by way of a gateway or with a role of their own.
-    ('customer', 'EXECUTE', ARRAY['stripe_my_portal_session']),
+    ('customer', 'USAGE', ARRAY['stripe_portal']),
+    ('customer', 'EXECUTE', ARRAY['stripe_my_portal_session', 'asking_customer']),
 
     -- Whoever receives webhooks.
     ('webhook', 'EXECUTE', ARRAY[

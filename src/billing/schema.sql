@@ -34,6 +34,10 @@ CREATE TABLE stripe_portal.customer (
     PRIMARY KEY (id, livemode, account)
 );
 
+-- Which customer has this user's id in their metadata, under whatever key.
+CREATE INDEX customer_metadata_idx
+    ON stripe_portal.customer USING gin (metadata jsonb_path_ops) WITH (fastupdate = off);
+
 CREATE TABLE stripe_portal.product (
     id text NOT NULL,
     livemode boolean NOT NULL,

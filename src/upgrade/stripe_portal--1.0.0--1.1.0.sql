@@ -16,3 +16,24 @@
 --                      the row is as it was seeded: others are their users'
 --
 -- Never CASCADE: what hangs on it is somebody's.
+
+-- Which customer a user of the application is.
+CREATE INDEX customer_metadata_idx
+    ON stripe_portal.customer USING gin (metadata jsonb_path_ops) WITH (fastupdate = off);
+
+CREATE TABLE stripe_portal.user_mapping (
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    metadata_key text,
+    users regclass,
+    user_column text,
+    customer_column text,
+    claim text,
+    setting text,
+    CHECK ((metadata_key IS NULL) <> (users IS NULL)),
+    CHECK ((users IS NULL) = (user_column IS NULL) AND (users IS NULL) = (customer_column IS NULL)),
+    CHECK ((claim IS NULL) <> (setting IS NULL))
+);
+
+SELECT pg_catalog.pg_extension_config_dump('stripe_portal.user_mapping', '');
+
+DROP FUNCTION stripe_portal.asking_customer();
