@@ -5,7 +5,7 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(EXTENSION)
 TOPICS = stripe billing webhook access portal churn winback sync
 
 MODULE_big = $(EXTENSION)
-OBJS       = src/$(EXTENSION).o src/query.o $(patsubst %.c,%.o,$(foreach t,$(TOPICS),$(sort $(wildcard src/$(t)/*.c))))
+OBJS       = src/$(EXTENSION).o src/query.o src/upgrade.o $(patsubst %.c,%.o,$(foreach t,$(TOPICS),$(sort $(wildcard src/$(t)/*.c))))
 
 # All tables before all functions, so that a function may name a table of
 # another topic; an upgrade re-applies the second half as it stands.  A topic
@@ -53,7 +53,7 @@ include $(PGXS)
 $(EXTENSION)--$(EXTVERSION).sql: src/header.sql $(SCHEMA) $(API) $(EXTENSION).control Makefile
 	cat src/header.sql $(SCHEMA) $(API) | sed 's/^CREATE OR REPLACE /CREATE /' > $@
 
-$(notdir $(UPGRADES)): %: src/upgrade/begin.sql src/upgrade/% $(API) Makefile
-	cat src/upgrade/begin.sql src/upgrade/$* $(API) > $@
+$(notdir $(UPGRADES)): %: src/upgrade/begin.sql src/upgrade/% $(API) src/upgrade/end.sql Makefile
+	cat src/upgrade/begin.sql src/upgrade/$* $(API) src/upgrade/end.sql > $@
 
 $(OBJS): $(wildcard src/*.h src/*/*.h) $(EXTENSION).control

@@ -140,7 +140,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.stripe_portal_grant(regrole, text) IS
-'Lets a role do what a capability stands for: app, customer, webhook, mailer, reader or operator; what each is, is in stripe_portal.capability. A role can have several. Can be repeated, and should be after an upgrade, which may bring functions. For the owner of the extension; error 22023 for an unknown capability';
+'Lets a role do what a capability stands for: app, customer, webhook, mailer, reader or operator; what each is, is in stripe_portal.capability. A role can have several. Can be repeated; after an upgrade, which may bring functions, who had a capability whole has it whole. For the owner of the extension; error 22023 for an unknown capability';
 
 CREATE OR REPLACE FUNCTION @extschema@.stripe_portal_revoke(role regrole, capability text)
 RETURNS void

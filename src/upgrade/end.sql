@@ -1,0 +1,34 @@
+-- Last part of the upgrade script to the current version: what roles were
+-- granted is theirs again where an object was made anew, also with other
+-- arguments; and who had a capability has it whole.
+
+DO $$
+DECLARE
+    command text;
+BEGIN
+    FOR command IN
+        SELECT format('GRANT %s%s ON %s TO %s%s', r.privilege, ' (' || quote_ident(r.column_name) || ')', t.target, r.grantee::regrole,
+                      CASE WHEN r.is_grantable THEN ' WITH GRANT OPTION' END)
+        FROM pg_temp.upgrade_right AS r
+        JOIN pg_temp.upgrade_target AS t
+            ON t.target = r.target
+            OR (t.object = r.object
+                AND r.target NOT IN (SELECT now.target FROM pg_temp.upgrade_target AS now)
+                AND t.target NOT IN (SELECT before.target FROM pg_temp.upgrade_before AS before))
+        WHERE t.column_name IS NOT DISTINCT FROM r.column_name
+          AND NOT EXISTS (SELECT FROM aclexplode(t.acl) AS a
+                          WHERE a.grantee = r.grantee AND a.privilege_type = r.privilege AND a.is_grantable >= r.is_grantable)
+        UNION ALL
+        SELECT format('GRANT %s ON %s TO %s', c.privilege, t.target, h.grantee::regrole)
+        FROM pg_temp.upgrade_holder AS h
+        JOIN stripe_portal.capability AS c USING (capability),
+        stripe_portal.capability_target(c.privilege, c.object) AS t (target)
+    LOOP
+        PERFORM stripe_portal.upgrade_grant(command);
+    END LOOP;
+END
+$$;
+
+DROP FUNCTION stripe_portal.upgrade_grant;
+DROP TABLE pg_temp.upgrade_holder, pg_temp.upgrade_right, pg_temp.upgrade_before;
+DROP VIEW pg_temp.upgrade_target;
