@@ -64,8 +64,11 @@ SET stripe_portal.webhook_secret = 'whsec_mine';
 SET stripe_portal.tolerance = 86400;
 SET stripe_portal.return_hosts = '';
 SET stripe_portal.return_url = 'https://evil.example';
+-- (PostgreSQL words it differently from version to version.)
+\set VERBOSITY sqlstate
 SHOW stripe_portal.api_key;
 SHOW stripe_portal.webhook_secret;
+\set VERBOSITY terse
 RESET ROLE;
 SELECT customer, refused, opened_by FROM stripe_portal.session WHERE customer = 'cus_1';
 

@@ -8,7 +8,8 @@
 #
 # One line per test, with the numbers it ran with where they tell something, the
 # differences of those that fail, and at the end "N passed, N failed".  PG_MAJOR
-# chooses the PostgreSQL version.
+# chooses the PostgreSQL version, that of this Debian by default, and CC the
+# compiler whose product is tested, gcc by default or clang.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -100,18 +101,20 @@ built() {
     fi
 }
 
-# Build with both compilers, neither of which may warn; gcc's product, the
-# last one, is installed.
+# Build with both compilers, neither of which may warn; what the second made
+# is installed.
 build() {
     # PostgreSQL was configured for gcc: its flags and one attribute in its
     # headers are unknown to clang, which is no fault of ours.
-    local strict='-Wall -Wextra -Werror' quirks='-Wno-unknown-warning-option
+    local compilers=(clang gcc) strict='-Wall -Wextra -Werror -Wno-unknown-warning-option
         -Wno-ignored-optimization-argument -Wno-ignored-attributes'
 
+    strict=${strict//$'\n'/ }
+    [[ ${CC:-gcc} != clang ]] || compilers=(gcc clang)
     private_server "$SP_WORK/pg"
-    built clang make CC=clang COPT="$strict ${quirks//$'\n'/ }" || true
+    built "${compilers[0]}" make CC="${compilers[0]}" COPT="$strict" || true
     make -s clean
-    built gcc make CC=gcc COPT="$strict" && built install make install
+    built "${compilers[1]}" make CC="${compilers[1]}" COPT="$strict" && built install make install
 }
 
 # What pg_regress or pg_isolation_regress says of each of its tests.

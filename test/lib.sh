@@ -10,7 +10,15 @@
 # everything happens in a copy.  An ordinary user works in a copy as well, so
 # that both take the same way and no build product appears in the checkout.
 
-PG_MAJOR=${PG_MAJOR:-15}
+# The version of PostgreSQL that this Debian has.
+if [[ -z ${PG_MAJOR:-} ]]; then
+    case $(. /etc/os-release 2>/dev/null && printf '%s' "${VERSION_CODENAME:-}") in
+        trixie) PG_MAJOR=17 ;;
+        forky | sid) PG_MAJOR=18 ;;
+        *) PG_MAJOR=15 ;;
+    esac
+fi
+export PG_MAJOR
 
 # What it takes to build the extension and to run it against the stand-in.
 # shellcheck disable=SC2034  # read by the scripts that source this file
