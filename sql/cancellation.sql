@@ -107,8 +107,8 @@ SELECT * FROM ends();
 SELECT * FROM episode;
 
 -- ---------------------------------------------------------------------------
--- The plan is the item that brings in most; the country is the customer's,
--- whenever it becomes known.
+-- The plan is the item that brings in most; the country is the customer's at
+-- that moment, whenever it becomes known.
 DELETE FROM story;
 INSERT INTO story (step, event) VALUES
     (1, event('evt_1', 'created', clock(1), sub('sub_1'))),
@@ -120,6 +120,50 @@ UPDATE story SET event = jsonb_set(event, '{data,object,items,data}', event #> '
 WHERE step < 3;
 SELECT * FROM ends();
 SELECT product, price, quantity, currency, mrr, started_at, age, country FROM stripe_portal.cancellation WHERE account = 'acct_1';
+-- Who moves away afterwards, or takes the address back, has left where it was:
+-- by what events tell, told from the start once more,
+INSERT INTO story (step, event) VALUES
+    (5, jsonb_set(event('evt_5', '', clock(11), '{"object": "customer", "id": "cus_1", "address": {"country": "FR"}}', '{"address": {"country": "AT"}}'), '{type}', '"customer.updated"')),
+    (6, jsonb_set(event('evt_6', '', clock(12), '{"object": "customer", "id": "cus_1", "address": null}', '{"address": {"country": "FR"}}'), '{type}', '"customer.updated"'));
+SELECT * FROM ends();
+SELECT DISTINCT country FROM stripe_portal.cancellation;
+SELECT count(*) FROM (SELECT stripe_replay(id, false, account) FROM stripe_portal.event WHERE object_id = 'cus_1') AS replay;
+SELECT DISTINCT country FROM stripe_portal.cancellation;
+-- after the ledger's rows are gone, and the customer;
+DELETE FROM stripe_portal.event;
+SELECT count(deliver(jsonb_set(event('evt_7', '', clock(20), '{"object": "customer", "id": "cus_1", "address": {"country": "ES"}}'), '{type}', '"customer.deleted"')
+                     || jsonb_build_object('account', account))) FROM (SELECT DISTINCT account FROM stripe_portal.cancellation) AS a;
+SELECT DISTINCT country FROM stripe_portal.cancellation;
+-- by what is read from the API, in any order;
+DELETE FROM story WHERE step > 2;
+INSERT INTO story (step, object, read_at) VALUES
+    (3, '{"object": "customer", "id": "cus_1", "address": {"country": "DE"}}', clock(2)),
+    (4, '{"object": "customer", "id": "cus_1", "address": {"country": "AT"}}', clock(9)),
+    (5, '{"object": "customer", "id": "cus_1", "address": {"country": "FR"}}', clock(11)),
+    (6, '{"object": "customer", "id": "cus_1", "address": {"country": "FR"}}', clock(12));
+SELECT * FROM ends();
+SELECT DISTINCT country FROM stripe_portal.cancellation;
+-- and by a move that is the first that is told of them.
+DELETE FROM story WHERE step > 3;
+UPDATE story SET object = NULL, event = jsonb_set(event('evt_3', '', clock(12), '{"object": "customer", "id": "cus_1", "address": {"country": "FR"}}',
+    '{"address": {"country": "AT", "city": "Wien"}}'), '{type}', '"customer.updated"') WHERE step = 3;
+SELECT * FROM ends();
+SELECT DISTINCT country FROM stripe_portal.cancellation;
+-- Before the first country that is known it is that one: an address is filled in late more often than people move.
+UPDATE story SET event = event || '{"data": {"object": {"object": "customer", "id": "cus_1", "address": {"country": "FR"}}, "previous_attributes": {"address": null}}}' WHERE step = 3;
+SELECT * FROM ends();
+SELECT DISTINCT country FROM stripe_portal.cancellation;
+-- Known only by events about something else, it is the last that was shown.
+UPDATE story SET event = event || '{"data": {"object": {"object": "customer", "id": "cus_1", "address": {"country": "AT"}}, "previous_attributes": {"name": "Jo"}}}' WHERE step = 3;
+SELECT * FROM ends();
+SELECT DISTINCT country FROM stripe_portal.cancellation;
+-- Two moves in one second: before it, the country was the one that none of them ended in.
+DELETE FROM story WHERE step > 2;
+INSERT INTO story (step, event) VALUES
+    (3, jsonb_set(event('evt_3', '', clock(12), '{"object": "customer", "id": "cus_1", "address": {"country": "FR"}}', '{"address": {"country": "AT"}}'), '{type}', '"customer.updated"')),
+    (4, jsonb_set(event('evt_4', '', clock(12), '{"object": "customer", "id": "cus_1", "address": {"country": "AT"}}', '{"address": {"country": "DE"}}'), '{type}', '"customer.updated"'));
+SELECT * FROM ends();
+SELECT DISTINCT c.country, m.country AS in_the_end FROM stripe_portal.cancellation AS c JOIN stripe_portal.customer_moved AS m USING (account) WHERE m.at = day(12);
 
 -- ---------------------------------------------------------------------------
 -- The portal session in which it was asked for.

@@ -29,7 +29,7 @@ FROM (VALUES
     ('reader', 'SELECT', ARRAY[
         'product', 'price', 'coupon', 'promotion_code', 'discount',
         'subscription', 'subscription_item', 'subscription_change', 'entitlement',
-        'invoice', 'invoice_payment', 'payment_intent', 'payment_method', 'payment_attempt', 'payment_failure',
+        'customer_country', 'customer_moved', 'invoice', 'invoice_payment', 'payment_intent', 'payment_method', 'payment_attempt', 'payment_failure',
         'explained_failure', 'dispute', 'decline_code',
         'access', 'access_rule',
         'session', 'session_unreturned', 'change_unexplained',

@@ -7,7 +7,7 @@ Writes to DIR what Stripe would say (objects.jsonl, to be read from its API once
 events.jsonl, in order) and, worked out from the same lives by other means than
 the extension's, what is true of it, as tab-separated files with a header line:
 
-  customer.tsv      one row a customer
+  country.tsv       one row a country that a customer's address was in, and since when
   movement.tsv      one row a change of a subscription's MRR
   cancellation.tsv  one row an episode of leaving
   failure.tsv       one row a failed attempt to be paid
@@ -138,7 +138,7 @@ class Year:
         self.movements: list[tuple] = []
         self.cancellations: list[tuple] = []
         self.failures: list[tuple] = []
-        self.customers: list[tuple] = []
+        self.countries: list[tuple] = []
         self.counter = 0
         for number in range(subscribers):
             self.live(number)
@@ -255,13 +255,7 @@ class Year:
         at = START - r.randrange(1, 400) * DAY if r.random() < 0.3 else r.randrange(START, END)
         at -= at % DAY
         at += r.randrange(6 * 3600, 20 * 3600)
-        self.emit('customer.created', at, {
-            'id': customer, 'object': 'customer', 'livemode': True, 'created': at, 'currency': currency,
-            'email': f'{customer}@example.com', 'name': f'Customer {number}', 'phone': None, 'balance': 0,
-            'delinquent': False, 'metadata': {}, 'invoice_settings': {'default_payment_method': None},
-            'address': country and {'city': None, 'country': country, 'line1': None, 'line2': None,
-                                    'postal_code': None, 'state': None}})
-        self.customers.append((customer, country))
+        self.reside(customer, currency, at, country)
         first = at
         for round_number in range(3):
             end = self.subscribe(f'sub_{number:05d}_{round_number}', customer, currency, at + 60)
@@ -276,6 +270,34 @@ class Year:
         if r.random() < 1 / 12 and beside < END:
             self.subscribe(f'sub_{number:05d}_s', customer, currency, beside)
         self.name_first_movements()
+
+    def reside(self, customer: str, currency: str, created: int, country: str | None) -> None:
+        """The customer, and where they live: one in three moves, now and then the address is given late, or taken back."""
+        r = self.random
+
+        def show(**values) -> dict:
+            return {'id': customer, 'object': 'customer', 'livemode': True, 'created': created, 'currency': currency,
+                    'email': f'{customer}@example.com', 'name': 'Jo', 'phone': None, 'balance': 0, 'delinquent': False,
+                    'metadata': {}, 'invoice_settings': {'default_payment_method': None},
+                    'address': country and {'city': 'Springfield', 'country': country, 'line1': None, 'line2': None,
+                                            'postal_code': None, 'state': None}, **values}
+
+        self.countries.append((customer, created, country))
+        # Some are first heard of later, and by something else.
+        at = created
+        if r.random() < 0.9:
+            self.emit('customer.created', created, show())
+        else:
+            self.emit('customer.updated', created + 100, show(balance=100), {'balance': 0})
+        while r.random() < 0.5 and (at := at + r.randrange(1, 150 * DAY)) < END:
+            old = show()
+            if r.random() < 0.3:
+                self.emit('customer.updated', at, show(balance=500), {'balance': 0})
+                continue
+            country = r.choice([other for other in COUNTRIES if other != country])
+            address = self.old(old['address'], show()['address'])
+            self.emit('customer.updated', at, show(), {'address': address})
+            self.countries.append((customer, at, country))
 
     def subscribe(self, name: str, customer: str, currency: str, at: int) -> int | None:
         """One subscription from its creation; the time of its end, None if it lives on."""
@@ -547,7 +569,7 @@ def main() -> None:
     year = Year(subscribers, seed)
     for name, lines in (('objects', objects()), ('events', year.events)):
         (folder / f'{name}.jsonl').write_text(''.join(json.dumps(line, ensure_ascii=False) + '\n' for line in lines))
-    write(folder / 'customer.tsv', 'customer country', year.customers)
+    write(folder / 'country.tsv', 'customer since country', year.countries)
     write(folder / 'movement.tsv', 'subscription customer at currency movement mrr_change mrr product price '
           'start_date', year.movements)
     write(folder / 'cancellation.tsv', 'subscription customer asked_at undone_at effective_at ended_at reason feedback '

@@ -427,14 +427,15 @@ BEGIN
                 SELECT stripe_portal.discount_terms(d, NULL) FROM stripe_portal.discount AS d
                 WHERE kind = 'discount' AND (d.id, d.livemode, d.account) = (of.id, known_terms.livemode, known_terms.account)
                 UNION ALL
-                SELECT jsonb_build_object('country', c.address -> 'country') FROM stripe_portal.customer AS c
-                WHERE kind = 'customer' AND (c.id, c.livemode, c.account) = (of.id, known_terms.livemode, known_terms.account)
+                SELECT jsonb_agg(jsonb_build_array(m.at, m.country) ORDER BY m.at) FROM stripe_portal.customer_moved AS m
+                WHERE kind = 'customer' AND (m.customer, m.livemode, m.account) = (of.id, known_terms.livemode, known_terms.account)
+                HAVING count(*) > 0
              ) AS known (terms));
 END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.known_terms(jsonb, boolean, text) IS
-'What the tables know of the terms of the prices, coupons and discounts that are in an object, or are it, and of a customer''s country: by kind and id';
+'What the tables know of the terms of the prices, coupons and discounts that are in an object, or are it, and of where a customer was: by kind and id';
 
 CREATE OR REPLACE FUNCTION stripe_portal.reprice_changes(before jsonb, object jsonb, livemode boolean, account text)
 RETURNS void
@@ -486,7 +487,7 @@ END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.reprice_changes(jsonb, jsonb, boolean, text) IS
-'Works out anew what subscriptions brought in, if an object has told of their prices, coupons or discounts what was not known before, and updates those of a customer who is in another country; before: what known_terms had said of the object then';
+'Works out anew what subscriptions brought in, if an object has told of their prices, coupons or discounts what was not known before, and updates those of a customer who was in another country than it had seemed; before: what known_terms had said of the object then';
 
 CREATE OR REPLACE FUNCTION stripe_portal.settle_changes()
 RETURNS integer

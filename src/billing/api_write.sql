@@ -322,9 +322,14 @@ BEGIN
 
     IF object ->> 'object' = 'subscription' THEN
         PERFORM stripe_portal.lock_changes(stripe_portal.read_id(object -> 'customer'));
+    ELSIF object ->> 'object' = 'customer' THEN
+        PERFORM stripe_portal.lock_changes(object ->> 'id');
     END IF;
     IF stripe_portal.state_table(object ->> 'object') IS NOT NULL THEN
         PERFORM stripe_portal.write_object(object, origin, false);
+        IF object ->> 'object' = 'customer' THEN
+            PERFORM stripe_portal.record_country(object, origin);
+        END IF;
         PERFORM stripe_portal.write_embedded(object, origin);
         PERFORM stripe_portal.reprice_changes(terms, object, livemode, account);
     END IF;

@@ -162,9 +162,7 @@ BEGIN
       AND NOT EXISTS (SELECT FROM unnest(episodes) AS e WHERE e.began_at = known.began_at);
 
     FOREACH episode IN ARRAY episodes LOOP
-        episode.country := (
-            SELECT c.address ->> 'country' FROM stripe_portal.customer AS c
-            WHERE (c.id, c.livemode, c.account) = (episode.customer, episode.livemode, episode.account));
+        episode.country := stripe_portal.country_at(episode.customer, livemode, account, episode.began_at);
         IF episode.voluntary IS NOT false THEN
             episode.session := stripe_portal.explaining_session(
                 episode.customer, livemode, account, subscription, episode.asked_at);
@@ -230,5 +228,5 @@ COMMENT ON COLUMN stripe_portal.cancellation.product IS 'Of the item that brough
 COMMENT ON COLUMN stripe_portal.cancellation.mrr IS 'What the subscription brought in when it was asked for, or before it ended, in minor units; 0 for a trial, or if that was lost before, NULL if it is not known';
 COMMENT ON COLUMN stripe_portal.cancellation.started_at IS 'When the subscription started (start_date)';
 COMMENT ON COLUMN stripe_portal.cancellation.age IS 'How old the subscription was then';
-COMMENT ON COLUMN stripe_portal.cancellation.country IS 'The country in the customer''s address, as last known';
+COMMENT ON COLUMN stripe_portal.cancellation.country IS 'The country in the customer''s address then: the last that was known by then; before the first that is known, that one';
 COMMENT ON COLUMN stripe_portal.cancellation.session IS 'The portal session in which it was probably asked for; see stripe_portal.explaining_session';

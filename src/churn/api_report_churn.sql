@@ -7,7 +7,7 @@ SELECT c.subscription, c.livemode, c.account, c.at, c.customer, c.currency,
        CASE WHEN e.subscription IS NULL THEN c.status ELSE e.ended_by END AS reason,
        CASE WHEN e.subscription IS NULL THEN false ELSE e.voluntary END AS voluntary,
        e.feedback, e.feedback_option, e.comment, e.product, e.price, c.items, c.start_date,
-       CASE WHEN e.subscription IS NULL THEN customer.address ->> 'country' ELSE e.country END AS country,
+       CASE WHEN e.subscription IS NULL THEN stripe_portal.country_at(c.customer, c.livemode, c.account, c.at) ELSE e.country END AS country,
        NOT EXISTS (
            SELECT FROM stripe_portal.subscription_change AS other
            WHERE (other.customer, other.livemode, other.account) = (c.customer, c.livemode, c.account)
@@ -18,8 +18,6 @@ FROM stripe_portal.subscription_change AS c
 LEFT JOIN stripe_portal.cancellation AS e
     ON (e.subscription, e.livemode, e.account) = (c.subscription, c.livemode, c.account)
     AND e.ended_at IS NOT NULL AND c.status IN ('canceled', 'incomplete_expired')
-LEFT JOIN stripe_portal.customer
-    ON (customer.id, customer.livemode, customer.account) = (c.customer, c.livemode, c.account)
 WHERE c.movement = 'churn';
 
 COMMENT ON VIEW stripe_portal.churned IS
@@ -29,7 +27,7 @@ COMMENT ON COLUMN stripe_portal.churned.reason IS 'What ended it, as in stripe_p
 COMMENT ON COLUMN stripe_portal.churned.voluntary IS 'Whether somebody asked for it, as in stripe_portal.cancellation: NULL if it ended for a reason that is not known; false if it has not ended';
 COMMENT ON COLUMN stripe_portal.churned.product IS 'As in stripe_portal.cancellation, and so is price: NULL if it has not ended';
 COMMENT ON COLUMN stripe_portal.churned.items IS 'As in stripe_portal.subscription_change';
-COMMENT ON COLUMN stripe_portal.churned.country IS 'Of the customer''s address';
+COMMENT ON COLUMN stripe_portal.churned.country IS 'As in stripe_portal.cancellation; of the customer''s address at that time if it has not ended';
 COMMENT ON COLUMN stripe_portal.churned.customer_left IS 'Whether the customer had no other subscription then that brings in MRR or is paused';
 
 CREATE OR REPLACE FUNCTION @extschema@.stripe_churn(
@@ -73,7 +71,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.stripe_churn(text, daterange, text, boolean) IS
-'Churned MRR and customers by month, currency, and one key: by is reason, feedback (or the portal''s feedback option), plan (product) and price (both of the item that brought in most), cohort (month in which the subscription started), country (of the customer''s address) or age (of the subscription, in five bands); any other is error 22023. key is NULL where it is not known, such as the feedback of who gave none; so is voluntary where the reason of the end is not known. mrr: in minor units; all keys together are the churn of stripe_mrr_bridge. customers: those who left with their last subscription, so who keeps another one is in mrr only. period: the months it touches, of UTC; NULL for the last twelve and this one, so far; error 22023 if it is empty or open. livemode: NULL is the mode of the configured key, live without one';
+'Churned MRR and customers by month, currency, and one key: by is reason, feedback (or the portal''s feedback option), plan (product) and price (both of the item that brought in most), cohort (month in which the subscription started), country (of the customer''s address, at the time of the cancellation) or age (of the subscription, in five bands); any other is error 22023. key is NULL where it is not known, such as the feedback of who gave none; so is voluntary where the reason of the end is not known. mrr: in minor units; all keys together are the churn of stripe_mrr_bridge. customers: those who left with their last subscription, so who keeps another one is in mrr only. period: the months it touches, of UTC; NULL for the last twelve and this one, so far; error 22023 if it is empty or open. livemode: NULL is the mode of the configured key, live without one';
 
 CREATE OR REPLACE FUNCTION @extschema@.stripe_churn_rate(
     period daterange DEFAULT NULL, account text DEFAULT '', livemode boolean DEFAULT NULL)

@@ -37,3 +37,20 @@ CREATE TABLE stripe_portal.user_mapping (
 SELECT pg_catalog.pg_extension_config_dump('stripe_portal.user_mapping', '');
 
 DROP FUNCTION stripe_portal.asking_customer();
+
+-- In which country a customer was; what was not kept is where they are now.
+CREATE TABLE stripe_portal.customer_country (
+    customer text NOT NULL,
+    livemode boolean NOT NULL,
+    account text NOT NULL DEFAULT '',
+    at timestamptz NOT NULL,
+    country text NOT NULL,
+    PRIMARY KEY (customer, livemode, account, at, country)
+);
+
+SELECT pg_catalog.pg_extension_config_dump('stripe_portal.customer_country', '');
+
+INSERT INTO stripe_portal.customer_country
+SELECT c.id, c.livemode, c.account, c.event_created, c.address ->> 'country'
+FROM stripe_portal.customer AS c
+WHERE c.address ->> 'country' IS NOT NULL AND c.event_created > '-infinity';

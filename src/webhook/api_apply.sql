@@ -201,9 +201,14 @@ BEGIN
     ELSIF has_table THEN
         IF object ->> 'object' = 'subscription' THEN
             PERFORM stripe_portal.lock_changes(stripe_portal.read_id(object -> 'customer'));
+        ELSIF object ->> 'object' = 'customer' THEN
+            PERFORM stripe_portal.lock_changes(object ->> 'id');
         END IF;
         IF stripe_portal.write_object(object, origin, false) IS NULL THEN
             PERFORM stripe_portal.decide_second(event);
+        END IF;
+        IF object ->> 'object' = 'customer' THEN
+            PERFORM stripe_portal.record_country(object, origin);
         END IF;
         PERFORM stripe_portal.write_embedded(object, origin);
         PERFORM stripe_portal.reprice_changes(terms, object, (origin ->> 'livemode')::boolean, origin ->> 'account');

@@ -22,8 +22,7 @@ BEGIN
     c.product := ARRAY(SELECT i ->> 'product' FROM jsonb_array_elements(s.items) WITH ORDINALITY AS e (i, n) ORDER BY n);
     c.price := ARRAY(SELECT i ->> 'price' FROM jsonb_array_elements(s.items) WITH ORDINALITY AS e (i, n) ORDER BY n);
     c.started := coalesce(s.start_date, s.created);
-    c.country := (SELECT k.address ->> 'country' FROM stripe_portal.customer AS k
-                  WHERE (k.id, k.livemode, k.account) = (s.customer, s.livemode, s.account));
+    c.country := stripe_portal.country_at(s.customer, s.livemode, s.account, c.at);
 
     FOR r IN
         SELECT w.*

@@ -80,6 +80,9 @@ is($node->safe_psql('postgres', q(
 	JOIN stripe_portal.subscription_change AS c ON c.subscription = s.id
 	GROUP BY s.id, s.livemode, s.account
 	HAVING stripe_portal.mrr(s, now()) <> coalesce(sum(c.mrr_change), 0))), '', 'the movements of MRR add up to the state');
+cmp_ok($node->safe_psql('postgres', q(
+	SELECT count(*) FROM stripe_portal.cancellation AS c JOIN stripe_portal.customer AS k ON k.id = c.customer
+	WHERE c.country <> coalesce(k.address ->> 'country', ''))), '>', 0, 'some of those who left have moved since, and are where they were');
 cmp_ok($node->safe_psql('postgres', q(SELECT count(DISTINCT movement) FROM stripe_portal.subscription_change)),
 	'>=', 4, 'in movements of many kinds');
 

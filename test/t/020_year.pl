@@ -83,7 +83,11 @@ agrees('every episode of leaving',
 	q(SELECT c.subscription, c.customer, asked_at, undone_at, coalesce(effective_at, ended_at), ended_at,
 	         CASE WHEN ended_at IS NOT NULL THEN reason END, reason = 'cancellation_requested', reason = 'cancellation_requested',
 	         feedback, comment, product, price, quantity::bigint, currency, mrr, start_date, country
-	  FROM truth.cancellation AS c JOIN truth.customer USING (customer)));
+	  FROM truth.cancellation AS c, truth.country_at(c.customer, asked_at) AS country));
+
+cmp_ok($node->safe_psql('postgres', q(
+	SELECT count(*) FROM truth.cancellation AS c, LATERAL (SELECT country FROM truth.country WHERE customer = c.customer ORDER BY since DESC LIMIT 1) AS l
+	WHERE l.country <> truth.country_at(c.customer, asked_at))), '>', 0, 'some moved to another country after they had asked');
 
 foreach my $by (
 	[ reason => 'reason' ], [ feedback => 'feedback' ], [ plan => 'product' ], [ price => 'price' ], [ country => 'country' ],
@@ -229,11 +233,11 @@ $node->safe_psql('postgres', q(
 	CREATE INDEX ON truth.told (customer);
 	CREATE INDEX ON truth.told (subscription);
 	CREATE TABLE truth.lost AS
-	SELECT c.customer, c.subscription, c.ended_at, extract(epoch FROM c.ended_at AT TIME ZONE 'UTC')::bigint AS at, c.feedback, c.product, c.price, c.currency, k.country,
+	SELECT c.customer, c.subscription, c.ended_at, extract(epoch FROM c.ended_at AT TIME ZONE 'UTC')::bigint AS at, c.feedback, c.product, c.price, c.currency, truth.country_at(c.customer, c.ended_at) AS country,
 	       (SELECT mrr FROM truth.movement AS m WHERE m.subscription = c.subscription AND m.at < c.ended_at AND m.mrr <> 0 ORDER BY m.at DESC LIMIT 1) AS mrr,
 	       (SELECT min(t.at) FROM truth.told AS t WHERE t.customer = c.customer AND t.stays AND t.at > extract(epoch FROM c.ended_at AT TIME ZONE 'UTC')
 	        AND t.made > extract(epoch FROM c.ended_at AT TIME ZONE 'UTC')) AS back
-	FROM truth.cancellation AS c JOIN truth.customer AS k USING (customer)
+	FROM truth.cancellation AS c
 	WHERE c.ended_at IS NOT NULL AND c.reason = 'cancellation_requested'
 	  AND EXISTS (SELECT FROM truth.movement AS m WHERE m.subscription = c.subscription);
 	CREATE FUNCTION truth.held_out(rule text, customer text) RETURNS boolean LANGUAGE sql
@@ -335,17 +339,18 @@ sub load
 		SET search_path = truth;
 		SET timezone = 'UTC';
 		CREATE FUNCTION utc(seconds text) RETURNS timestamp LANGUAGE sql RETURN to_timestamp(seconds::bigint) AT TIME ZONE 'UTC';
-		CREATE TABLE customer (customer text, country text);
+		CREATE TABLE country (customer text, since text, country text);
 		CREATE TABLE movement (subscription text, customer text, at text, currency text, movement text, mrr_change bigint, mrr bigint,
 		    product text, price text, start_date text);
 		CREATE TABLE cancellation (subscription text, customer text, asked_at text, undone_at text, effective_at text, ended_at text,
 		    reason text, feedback text, comment text, product text, price text, quantity integer, currency text, mrr bigint, start_date text);
 		CREATE TABLE failure (charge text, invoice text, subscription text, customer text, currency text, code text, amount bigint,
 		    attempt integer, failed_at text, method text, recovered_at text);
-		COPY customer FROM '$folder/customer.tsv' WITH (HEADER);
+		COPY country FROM '$folder/country.tsv' WITH (HEADER);
 		COPY movement FROM '$folder/movement.tsv' WITH (HEADER);
 		COPY cancellation FROM '$folder/cancellation.tsv' WITH (HEADER);
 		COPY failure FROM '$folder/failure.tsv' WITH (HEADER);
+		ALTER TABLE country ALTER since TYPE timestamp USING utc(since);
 		ALTER TABLE movement ALTER at TYPE timestamp USING utc(at), ALTER start_date TYPE timestamp USING utc(start_date);
 		ALTER TABLE cancellation ALTER asked_at TYPE timestamp USING utc(asked_at), ALTER undone_at TYPE timestamp USING utc(undone_at),
 		    ALTER effective_at TYPE timestamp USING utc(effective_at), ALTER ended_at TYPE timestamp USING utc(ended_at),
@@ -363,16 +368,21 @@ sub load
 		SELECT boundary, currency, sum(mrr)::bigint AS mrr, count(DISTINCT customer) FILTER (WHERE mrr > 0) AS subscribers
 		FROM standing GROUP BY 1, 2;
 
+		-- the last country by then, also if the address has gone since; before the first one, that
+		CREATE INDEX ON country (customer);
+		CREATE FUNCTION country_at(customer text, at timestamp) RETURNS text LANGUAGE sql AS 'SELECT coalesce(
+		    (SELECT country FROM truth.country AS c WHERE c.customer = country_at.customer AND country IS NOT NULL AND since <= at ORDER BY since DESC LIMIT 1),
+		    (SELECT country FROM truth.country AS c WHERE c.customer = country_at.customer AND country IS NOT NULL ORDER BY since LIMIT 1))';
+
 		-- what was lost: the ends, and what was left unpaid; gone is who had nothing else
 		CREATE TABLE loss AS
 		SELECT m.subscription, m.customer, m.at, m.currency, -m.mrr_change AS mrr, date_trunc('month', m.at)::date AS month,
 		       coalesce(c.reason, 'unpaid') AS reason, coalesce(c.reason, '') = 'cancellation_requested' AS voluntary,
-		       c.feedback, m.product, m.price, m.start_date, customer.country,
+		       c.feedback, m.product, m.price, m.start_date, country_at(m.customer, coalesce(c.asked_at, m.at)) AS country,
 		       NOT EXISTS (SELECT FROM (SELECT DISTINCT ON (o.subscription) o.movement FROM movement AS o
 		                                WHERE o.customer = m.customer AND o.subscription <> m.subscription AND o.at <= m.at
 		                                ORDER BY o.subscription, o.at DESC) AS other WHERE movement <> 'churn') AS gone
 		FROM movement AS m
-		JOIN customer USING (customer)
 		LEFT JOIN cancellation AS c ON c.subscription = m.subscription AND c.ended_at = m.at
 		WHERE m.movement = 'churn';
 		CREATE INDEX ON loss (customer);

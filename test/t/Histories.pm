@@ -36,9 +36,9 @@ my %kind = (
 		object => sub {
 			my ($id, %s) = @_;
 			my ($n) = $id =~ /(\d+)/;
-			# customers have several; many have a price in common, and some
-			# prices have a history
-			return { object => 'subscription', id => $id, customer => 'cus_' . int($n / 40), currency => 'usd', created => 1699999990,
+			# customers have several, and a history of their own; many have a
+			# price in common, and some prices have a history
+			return { object => 'subscription', id => $id, customer => customer_near($n), currency => 'usd', created => 1699999990,
 				status => $s{status}, cancel_at => $s{cancel_at}, discounts => [ $s{discount} // () ],
 				cancellation_details => { reason => undef, feedback => $s{feedback} },
 				items => { data => [ { id => "si_$id", quantity => $s{quantity}, price => { object => 'price', id => 'price_' . int($n / 10), %terms } } ] } };
@@ -120,7 +120,19 @@ my %kind = (
 		},
 		row => sub { my (%s) = @_; return { name => $s{name}, active => $s{active} } },
 	},
-	customer => named('customer', 'email', 'delinquent'),
+	# who moves, at times without anything else
+	customer => do {
+		my $named = named('customer', 'email', 'delinquent');
+
+		+{ %$named,
+			start => sub { $named->{start}->(), address => pick(undef, { country => 'DE', city => 'Ulm' }) },
+			change => sub {
+				my ($s) = @_;
+				return $named->{change}->($s) if rand() < 0.5;
+				$s->{address} = pick(undef, map { +{ country => $_, city => pick('Ulm', 'Metz') } } qw(DE FR IT));
+				return 'updated';
+			} };
+	},
 	product => named('product', 'name', 'active'),
 	price => named('price', 'nickname', 'active'),
 	coupon => named('coupon', 'name', 'valid'),
@@ -138,6 +150,16 @@ my %kind = (
 sub history_kinds
 {
 	return (sort(keys %kind), 'payment');
+}
+
+# One of the customers that have a history, the same for forty numbers.
+sub customer_near
+{
+	my ($n) = @_;
+	my @kinds = history_kinds();
+	my ($position) = grep { $kinds[$_] eq 'customer' } 0 .. $#kinds;
+
+	return 'customer_' . (int($n / 40) * 2 * @kinds + $position);
 }
 
 # One history: its events, encoded, and what has to be true in the end: the
