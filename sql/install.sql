@@ -55,6 +55,11 @@ JOIN pg_namespace AS n ON n.oid = c.relnamespace, pg_extension AS e
 WHERE n.nspname = 'stripe_portal' AND c.relkind IN ('r', 'p', 'S')
   AND e.extname = 'stripe_portal' AND NOT c.oid = ANY (e.extconfig);
 
+-- and refers to no other: pg_restore's jobs copy them at once
+SELECT conrelid::regclass, conname AS foreign_key
+FROM pg_constraint
+WHERE connamespace = 'stripe_portal'::regnamespace AND contype = 'f';
+
 DROP EXTENSION stripe_portal;
 DROP SCHEMA "Odd Name";
 

@@ -57,6 +57,9 @@ SELECT * FROM offers;
 -- the survey comes with a second event: it is the same episode
 SELECT happens(7, sub('a', asked(0, 'too_expensive')));
 SELECT customer, state, feedback FROM offers;
+-- whose rule stays, or nobody could say what it was
+DELETE FROM stripe_portal.winback_rule;
+TRUNCATE stripe_portal.winback_rule;
 -- thinking again withdraws what was not sent
 SELECT happens(300, sub('a'));
 SELECT customer, state, saved, saved_at, because FROM offers;

@@ -31,7 +31,7 @@ WITH RECURSIVE part (classid, objid) AS (
     FROM named AS n
     JOIN pg_proc AS o ON n.classid = 'pg_proc'::regclass AND n.objid = o.oid,
     LATERAL (VALUES ('definition', CASE WHEN o.prokind IN ('f', 'p') THEN pg_get_functiondef(o.oid) ELSE to_jsonb(o)::text END),
-                    ('owner', o.proowner::regrole::text), ('rights', (SELECT string_agg(a::text, ' ' ORDER BY a::text COLLATE "C") FROM aclexplode(coalesce(o.proacl, acldefault('f', o.proowner))) AS a))) AS p (property, value)
+                    ('owner', o.proowner::regrole::text), ('rights', (SELECT string_agg(format('%s %s%s', nullif(a.grantee, 0)::regrole, a.privilege_type, repeat('*', a.is_grantable::integer)), ' ' ORDER BY a.grantee::regrole::text COLLATE "C", a.privilege_type) FROM aclexplode(coalesce(o.proacl, acldefault('f', o.proowner))) AS a))) AS p (property, value)
     UNION ALL
     SELECT n.object, p.property, p.value
     FROM named AS n
@@ -53,7 +53,7 @@ WITH RECURSIVE part (classid, objid) AS (
                     ('sequence', (to_jsonb(s) - 'seqrelid')::text),
                     ('owner', o.relowner::regrole::text),
                     ('rights', CASE WHEN o.relkind <> 'i'
-                               THEN (SELECT string_agg(a::text, ' ' ORDER BY a::text COLLATE "C")
+                               THEN (SELECT string_agg(format('%s %s%s', nullif(a.grantee, 0)::regrole, a.privilege_type, repeat('*', a.is_grantable::integer)), ' ' ORDER BY a.grantee::regrole::text COLLATE "C", a.privilege_type)
                                      FROM aclexplode(coalesce(o.relacl, acldefault(CASE o.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", o.relowner))) AS a) END)) AS p (property, value)
     UNION ALL
     SELECT n.object, format('column %s', to_char(row_number() OVER (PARTITION BY o.attrelid ORDER BY o.attnum), 'FM0000')),
@@ -98,7 +98,7 @@ WITH RECURSIVE part (classid, objid) AS (
     FROM named AS n
     JOIN pg_type AS o ON n.classid = 'pg_type'::regclass AND n.objid = o.oid
     UNION ALL
-    SELECT n.object, 'schema', concat_ws(' ', o.nspowner::regrole, (SELECT string_agg(a::text, ' ' ORDER BY a::text COLLATE "C")
+    SELECT n.object, 'schema', concat_ws(' ', o.nspowner::regrole, (SELECT string_agg(format('%s %s%s', nullif(a.grantee, 0)::regrole, a.privilege_type, repeat('*', a.is_grantable::integer)), ' ' ORDER BY a.grantee::regrole::text COLLATE "C", a.privilege_type)
                                                                     FROM aclexplode(coalesce(o.nspacl, acldefault('n', o.nspowner))) AS a))
     FROM named AS n
     JOIN pg_namespace AS o ON n.classid = 'pg_namespace'::regclass AND n.objid = o.oid

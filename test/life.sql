@@ -84,6 +84,19 @@ SELECT part, state, error FROM stripe_portal.tick_status WHERE error IS NOT NULL
 SELECT count(*) > 0 AS sent FROM stripe_winback_claim(1) AS c, stripe_winback_sent(c.offer, c.lease) AS sent WHERE sent;
 SELECT rule, customer, state FROM stripe_portal.winback_offer ORDER BY 1, 2;
 
+-- One more offer, which is due.
+SELECT FROM stripe_api('POST', '/v1/subscriptions/sub_dora', '{"cancel_at_period_end": true}');
+SELECT FROM public.deliver();
+CALL stripe_portal_tick();
+SELECT FROM public.deliver();
+
+-- What came after 1.0.0.
+SELECT extversion <> '1.0.0' AS current FROM pg_extension WHERE extname = 'stripe_portal' \gset
+\if :current
+CREATE TABLE public.account (id integer PRIMARY KEY, stripe_customer text);
+SELECT stripe_portal_map_users(users => 'public.account', user_column => 'id', customer_column => 'stripe_customer');
+\endif
+
 CREATE FUNCTION public.is_empty(name regclass) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     found_one boolean;

@@ -54,3 +54,5 @@ INSERT INTO stripe_portal.customer_country
 SELECT c.id, c.livemode, c.account, c.event_created, c.address ->> 'country'
 FROM stripe_portal.customer AS c
 WHERE c.address ->> 'country' IS NOT NULL AND c.event_created > '-infinity';
+-- pg_restore's jobs copy both tables at once.  A trigger stands in for it.
+ALTER TABLE stripe_portal.winback_offer DROP CONSTRAINT winback_offer_rule_livemode_account_fkey;

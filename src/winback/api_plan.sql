@@ -135,6 +135,9 @@ BEGIN
         END IF;
         INSERT INTO stripe_portal.winback_offer
         SELECT (stripe_portal.winback_offer_row(r, c)).*
+        FROM stripe_portal.winback_rule AS w
+        WHERE (w.name, w.livemode, w.account) = (r.name, r.livemode, r.account)
+        FOR KEY SHARE
         ON CONFLICT (rule, livemode, account, customer, episode) DO NOTHING;
         IF NOT FOUND THEN
             RETURN 0;

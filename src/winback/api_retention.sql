@@ -103,7 +103,11 @@ BEGIN
         RETURN NULL;
     END IF;
     chosen.offer := jsonb_populate_record(chosen.offer, jsonb_build_object('session', NEW.id));
-    INSERT INTO stripe_portal.winback_offer SELECT (chosen.offer).*
+    INSERT INTO stripe_portal.winback_offer
+    SELECT (chosen.offer).*
+    FROM stripe_portal.winback_rule AS w
+    WHERE (w.name, w.livemode, w.account) = ((chosen.rule).name, (chosen.rule).livemode, (chosen.rule).account)
+    FOR KEY SHARE
     ON CONFLICT DO NOTHING;
     RETURN NULL;
 END

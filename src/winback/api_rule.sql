@@ -199,6 +199,36 @@ CREATE OR REPLACE TRIGGER winback_rule_check
     BEFORE INSERT OR UPDATE ON stripe_portal.winback_rule
     FOR EACH ROW EXECUTE FUNCTION stripe_portal.winback_rule_check();
 
+-- In place of a foreign key, over which pg_restore's jobs fail: they copy offers
+-- and rules at once.  Who makes an offer holds the rule FOR KEY SHARE.
+CREATE OR REPLACE FUNCTION stripe_portal.winback_rule_keep()
+RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM stripe_portal.winback_offer AS o
+               WHERE TG_OP = 'TRUNCATE' OR (o.rule, o.livemode, o.account) = (OLD.name, OLD.livemode, OLD.account)) THEN
+        RAISE EXCEPTION 'win-back rules that have made offers cannot be deleted'
+            USING ERRCODE = 'restrict_violation',
+                  HINT = 'Switch the rule off: UPDATE stripe_portal.winback_rule SET active = false WHERE ….';
+    END IF;
+    RETURN OLD;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.winback_rule_keep() IS
+'Keeps, with 23001, the rules that offers were made by';
+
+CREATE OR REPLACE TRIGGER winback_rule_keep
+    BEFORE DELETE ON stripe_portal.winback_rule
+    FOR EACH ROW EXECUTE FUNCTION stripe_portal.winback_rule_keep();
+
+-- after: the offers may be truncated with it
+CREATE OR REPLACE TRIGGER winback_rule_keep_all
+    AFTER TRUNCATE ON stripe_portal.winback_rule
+    FOR EACH STATEMENT EXECUTE FUNCTION stripe_portal.winback_rule_keep();
+
 CREATE OR REPLACE FUNCTION @extschema@.stripe_refresh_coupon(coupon text, account text DEFAULT '', livemode boolean DEFAULT NULL)
 RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER

@@ -90,7 +90,6 @@ CREATE TABLE stripe_portal.winback_offer (
     promotion_code text,
     code text,
     UNIQUE (rule, livemode, account, customer, episode),
-    FOREIGN KEY (rule, livemode, account) REFERENCES stripe_portal.winback_rule (name, livemode, account),
     CHECK ((state = 'canceled') = (canceled_because IS NOT NULL)),
     CHECK ((saved_stage IS NULL) = (saved_at IS NULL))
 );
