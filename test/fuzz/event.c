@@ -77,7 +77,9 @@ fuzz_event(FuzzInput *input)
 	/* The key fits into its index, in the server's encoding. */
 	FUZZ_HOLDS(event->id != NULL && *event->id != '\0' && strlen(event->id) <= MAX_ID_LEN);
 	FUZZ_HOLDS(event->account != NULL && strlen(event->account) <= MAX_ID_LEN);
-	FUZZ_HOLDS(is_text(event->id) && is_text(event->account));
+	FUZZ_HOLDS(is_text(event->id));
+	for (const char *p = event->account; *p != '\0'; p++)
+		FUZZ_HOLDS(*p > ' ' && *p <= '~');
 	FUZZ_HOLDS(event->object_id == NULL || (strlen(event->object_id) <= MAX_ID_LEN && is_text(event->object_id)));
 	FUZZ_HOLDS(event->type == NULL || is_text(event->type));
 	FUZZ_HOLDS(event->api_version == NULL || is_text(event->api_version));
