@@ -22,7 +22,7 @@ fi
 
 if [[ -z ${SP_WORK:-} ]]; then
     packages=("${RUN_PACKAGES[@]}" "${MAIL_PACKAGES[@]}" clang libclang-rt-dev libipc-run-perl shellcheck
-        "postgresql-$PG_MAJOR-cron" chromium fonts-dejavu-core python3-yaml)
+        "postgresql-$PG_MAJOR-cron" pgbouncer chromium fonts-dejavu-core python3-yaml)
     # Node often comes from elsewhere than Debian, npm included.
     command -v node >/dev/null || packages+=(nodejs)
     command -v npm >/dev/null || packages+=(npm)

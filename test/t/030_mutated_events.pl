@@ -8,37 +8,25 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use StandIn qw(start_with_stand_in);
 use Test::More;
 
 my $seed = $ENV{SP_SEED} // int(rand(2**31));
 my $count = $ENV{SP_EVENTS} // 20_000;
 my $dir = PostgreSQL::Test::Utils::tempdir();
 
-my $stand_in_pid = open(our $ready, '-|', 'python3', 'test/stripe_stand_in.py')
-  or die "could not start the stand-in: $!";
-my $addresses = <$ready> // die 'the stand-in did not start';
-my %stand_in = $addresses =~ /"(\w+)": "([^"]*)"/g;
-END { kill 'TERM', $stand_in_pid if $stand_in_pid }
-
 system_or_bail("python3 test/every_event.py >$dir/good");
 system_or_bail("python3 test/mutate.py $count $seed <$dir/good >$dir/mutated");
 
 append_to_file("$dir/webhook_secret", "whsec_mutated\n");
 chmod 0600, "$dir/webhook_secret";
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
-$node->append_conf('postgresql.conf', qq(
-fsync = off
-stripe_portal.api_base = '$stand_in{url}'
-stripe_portal.ca_file = '$stand_in{ca_file}'
-stripe_portal.api_key_file = '$stand_in{api_key_file}'
-stripe_portal.webhook_secret_file = '$dir/webhook_secret'
-));
-$node->start;
+my ($node) = start_with_stand_in("stripe_portal.webhook_secret_file = '$dir/webhook_secret'");
 $node->safe_psql('postgres', qq(
-	CREATE EXTENSION stripe_portal;
 	CREATE TABLE mutated (n serial PRIMARY KEY, body bytea, sig text, outcome text, reason text, raised text);
 	COPY mutated (body, sig) FROM '$dir/mutated';
 	CREATE TABLE good (n serial PRIMARY KEY, body json, outcome text, reason text);
