@@ -103,6 +103,7 @@ SELECT c.relname, (SELECT count(*) FROM pg_index AS i WHERE i.indrelid = c.oid) 
 FROM pg_class AS c WHERE c.oid IN ('stripe_portal.event_default'::regclass, 'stripe_portal.event_2024_03'::regclass) ORDER BY 1 DESC;
 GRANT USAGE ON SCHEMA stripe_portal TO regress_reader;
 GRANT SELECT ON stripe_portal.event, stripe_portal.event_failed, stripe_portal.event_thin TO regress_reader;
+GRANT EXECUTE ON FUNCTION stripe_portal.all_customers TO regress_reader;
 SET ROLE regress_reader;
 SELECT count(*) FROM stripe_portal.event_failed WHERE next_attempt IS NOT NULL;
 SELECT count(*) FROM stripe_portal.event_thin WHERE path IS NOT NULL;
