@@ -243,7 +243,7 @@ step_page() {
 
 # The fuzz targets for a moment; longer runs are for the script itself.
 step_fuzz() {
-    collect fuzz env FUZZ_DIR="$SP_WORK/fuzz" test/fuzz/run.sh 10
+    collect fuzz test/fuzz/run.sh 10
 }
 
 build || steps=()           # there is nothing to test then

@@ -162,6 +162,9 @@ def mutated(bodies: list[str], thin: list[str], pool: list, number: int) -> byte
     for pair in event:
         if pair[0] == 'id':
             pair[1] = f'evt_m{own}'
+        elif pair[0] == 'created' and isinstance(pair[1], int):
+            # not all that happened to an object in one second
+            pair[1] -= random.choice((0, random.randrange(100), random.randrange(10000000)))
     if random.random() < 0.98:
         for _ in range(random.choice((0, 1, 1, 1, 1, 2, 2, 3, 5))):
             change(event, pool)
