@@ -45,4 +45,13 @@
 	CreateWaitEventSet(CurrentMemoryContext, nevents)
 #endif
 
+/* Who scans an index can count what it does since 18. */
+#if PG_VERSION_NUM >= 180000
+#define sp_index_beginscan(table, index, snapshot, nkeys) \
+	index_beginscan(table, index, snapshot, NULL, nkeys, 0)
+#else
+#define sp_index_beginscan(table, index, snapshot, nkeys) \
+	index_beginscan(table, index, snapshot, nkeys, 0)
+#endif
+
 #endif							/* SP_COMPAT_H */

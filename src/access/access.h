@@ -23,6 +23,15 @@ typedef struct SpCustomer
 	bool		livemode;
 } SpCustomer;
 
+/* What can be told without a query. */
+typedef enum SpAccess
+{
+	SP_ACCESS_ASK,				/* nothing: it hangs on more */
+	SP_ACCESS_YES,
+	SP_ACCESS_NO
+} SpAccess;
+
+extern SpAccess sp_access_probe(const SpCustomer *customer, const char *flow, Snapshot snapshot);
 extern char *sp_access_refusal(const SpCustomer *customer, const char *flow, Snapshot snapshot);
 extern void sp_access_require(const SpCustomer *customer, const char *flow);
 pg_noreturn extern void sp_access_raise(const SpCustomer *customer, const char *flow,

@@ -37,11 +37,19 @@ COMMENT ON VIEW stripe_portal.access IS
 COMMENT ON COLUMN stripe_portal.access.product IS 'Of the rule: empty is the general row';
 COMMENT ON COLUMN stripe_portal.access.problem IS 'The first column of access_rule that is not met, or customer_deleted; NULL: this row lets the customer through';
 
+CREATE OR REPLACE FUNCTION stripe_portal.rule_allows(customer text, livemode boolean, account text, flow text)
+RETURNS boolean
+LANGUAGE c STABLE STRICT PARALLEL SAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'stripe_rule_allows';
+
+COMMENT ON FUNCTION stripe_portal.rule_allows(text, boolean, text, text) IS
+'What stripe_is_active answers where more than a status decides: one query of stripe_portal.access';
+
 CREATE OR REPLACE FUNCTION @extschema@.stripe_is_active(
     customer text, flow text DEFAULT 'access', account text DEFAULT '', livemode boolean DEFAULT NULL)
 RETURNS boolean
-LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER COST 50 SUPPORT stripe_portal.plan_support
-SET search_path = pg_catalog, pg_temp
+LANGUAGE c STABLE PARALLEL SAFE COST 50 SUPPORT stripe_portal.plan_support
 AS 'MODULE_PATHNAME', 'stripe_is_active';
 
 COMMENT ON FUNCTION @extschema@.stripe_is_active(text, text, text, boolean) IS
@@ -115,6 +123,27 @@ CREATE OR REPLACE TRIGGER access_rule_keep_key
 CREATE OR REPLACE TRIGGER access_rule_keep_all
     BEFORE TRUNCATE ON stripe_portal.access_rule
     FOR EACH STATEMENT EXECUTE FUNCTION stripe_portal.access_rule_keep();
+
+-- What backends keep of the rules is to be forgotten, whoever changes them: a
+-- restore with triggers disabled and the apply worker of a subscription, too.
+CREATE OR REPLACE FUNCTION stripe_portal.access_rule_changed()
+RETURNS trigger
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'stripe_access_rule_changed';
+
+COMMENT ON FUNCTION stripe_portal.access_rule_changed() IS
+'Tells every backend of a change of the rules';
+
+CREATE OR REPLACE TRIGGER access_rule_changed
+    AFTER INSERT OR UPDATE OR DELETE ON stripe_portal.access_rule
+    FOR EACH ROW EXECUTE FUNCTION stripe_portal.access_rule_changed();
+
+CREATE OR REPLACE TRIGGER access_rule_changed_all
+    AFTER TRUNCATE ON stripe_portal.access_rule
+    FOR EACH STATEMENT EXECUTE FUNCTION stripe_portal.access_rule_changed();
+
+ALTER TABLE stripe_portal.access_rule ENABLE ALWAYS TRIGGER access_rule_changed;
+ALTER TABLE stripe_portal.access_rule ENABLE ALWAYS TRIGGER access_rule_changed_all;
 
 COMMENT ON TABLE stripe_portal.access_rule IS 'What a subscription must be like to let its customer do what; change it with UPDATE';
 COMMENT ON COLUMN stripe_portal.access_rule.flow IS 'access: your own features; portal: the plain portal; Stripe''s flow type; or a name of your own, for stripe_is_active and stripe_require_active';

@@ -38,6 +38,10 @@ CREATE TABLE stripe_portal.customer (
 CREATE INDEX customer_metadata_idx
     ON stripe_portal.customer USING gin (metadata jsonb_path_ops) WITH (fastupdate = off);
 
+-- The active-subscriber rule asks whether a customer is deleted; few are.
+CREATE INDEX customer_deleted_idx
+    ON stripe_portal.customer (id, livemode, account) WHERE deleted;
+
 CREATE TABLE stripe_portal.product (
     id text NOT NULL,
     livemode boolean NOT NULL,

@@ -56,3 +56,5 @@ FROM stripe_portal.customer AS c
 WHERE c.address ->> 'country' IS NOT NULL AND c.event_created > '-infinity';
 -- pg_restore's jobs copy both tables at once.  A trigger stands in for it.
 ALTER TABLE stripe_portal.winback_offer DROP CONSTRAINT winback_offer_rule_livemode_account_fkey;
+CREATE INDEX customer_deleted_idx
+    ON stripe_portal.customer (id, livemode, account) WHERE deleted;

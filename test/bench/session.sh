@@ -1,0 +1,143 @@
+#!/usr/bin/env bash
+#
+# session.sh
+#     What opening a portal session costs beside the exchange with Stripe that
+#     it is made for, with Stripe as fast as can be: an nginx on this machine
+#     that answers every request with the same session.
+#
+# Usage: test/bench/session.sh [SESSIONS]
+#     5 rounds of 3000 sessions for each way by default, over TLS on one
+#     connection that is kept.  The ways take turns, so that whatever else the
+#     machine does hits all alike; ratios are those within a round.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+. test/lib.sh
+
+sessions=${1:-3000}
+rounds=5
+
+if [[ -z ${SP_WORK:-} ]]; then
+    packages=("${RUN_PACKAGES[@]}" nginx-light)
+    command -v node >/dev/null || packages+=(nodejs)
+    command -v npm >/dev/null || packages+=(npm)
+    install_packages "${packages[@]}"
+fi
+run_in_copy test/bench/session.sh "$@"
+
+{
+    private_server "$SP_WORK/pg"
+    make -s install
+    gcc -O2 -o "$SP_WORK/https_loop" test/bench/https_loop.c -lcurl
+    mkdir "$SP_WORK/node"
+    cp test/npm/package.json test/npm/package-lock.json test/bench/session.js "$SP_WORK/node"
+    (cd "$SP_WORK/node" && npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --cache "$SP_WORK/npm-cache")
+} >"$SP_WORK/log/build.log" 2>&1
+start_server "$SP_WORK/server"
+
+# Stripe, as far as this needs it.
+mkdir "$SP_WORK/nginx"
+python3 - "$SP_WORK/nginx" <<'END'
+import pathlib
+import sys
+
+sys.path.insert(0, 'test')
+from stand_in import certificates
+
+certificates.make(pathlib.Path(sys.argv[1]))
+END
+port=$(python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
+cat >"$SP_WORK/nginx/nginx.conf" <<END
+daemon off;
+pid $SP_WORK/nginx/pid;
+error_log $SP_WORK/log/nginx.log;
+worker_processes 1;
+events {}
+http {
+    access_log off;
+    keepalive_requests 1000000000;
+    keepalive_timeout 1h;
+    client_body_temp_path $SP_WORK/nginx/body;
+    proxy_temp_path $SP_WORK/nginx/proxy;
+    fastcgi_temp_path $SP_WORK/nginx/fastcgi;
+    uwsgi_temp_path $SP_WORK/nginx/uwsgi;
+    scgi_temp_path $SP_WORK/nginx/scgi;
+    server {
+        listen 127.0.0.1:$port ssl;
+        ssl_certificate $SP_WORK/nginx/server.pem;
+        ssl_certificate_key $SP_WORK/nginx/server.key;
+        ssl_protocols TLSv1.3;
+        location = /v1/billing_portal/sessions {
+            default_type application/json;
+            return 200 '{"id": "bps_bench", "object": "billing_portal.session", "configuration": "bpc_bench", "created": 1790000000, "customer": "cus_bench", "customer_account": null, "flow": null, "livemode": false, "locale": null, "on_behalf_of": null, "return_url": "https://app.example.com/account", "url": "https://billing.stripe.com/p/session/test_YWNjdF8xTTJKVGtMa2RJd0h1N2l4LF9RN0VJbWR2"}';
+        }
+    }
+}
+END
+nginx=$(PATH=$PATH:/usr/sbin command -v nginx)
+"$nginx" -e "$SP_WORK/log/nginx.log" -c "$SP_WORK/nginx/nginx.conf" &
+url=https://localhost:$port
+until bash -c "exec 3<>/dev/tcp/127.0.0.1/$port" 2>/dev/null; do sleep 0.1; done
+
+printf 'sk_test_bench\n' >"$SP_WORK/key"
+chmod 600 "$SP_WORK/key"
+export NODE_EXTRA_CA_CERTS=$SP_WORK/nginx/ca.pem
+export PGOPTIONS="-c stripe_portal.api_base=$url -c stripe_portal.ca_file=$SP_WORK/nginx/ca.pem -c stripe_portal.api_key_file=$SP_WORK/key"
+
+psql -X -q -v ON_ERROR_STOP=1 >/dev/null <<'END'
+CREATE EXTENSION stripe_portal;
+SELECT stripe_portal.apply_object('{"id": "cus_bench", "object": "customer", "livemode": false}', false, '', now());
+SELECT stripe_portal.apply_object(jsonb_build_object(
+    'id', 'sub_bench', 'object', 'subscription', 'livemode', false, 'customer', 'cus_bench', 'status', 'active',
+    'created', 1790000000, 'start_date', 1790000000, 'items', '{"data": []}'::jsonb), false, '', now());
+VACUUM ANALYZE;
+END
+
+# Each way prints the seconds that it took; it is only once that the connection is made.
+way() {
+    case $1 in
+        exchange)
+            "$SP_WORK/https_loop" "$sessions" "$url/v1/billing_portal/sessions" "$SP_WORK/nginx/ca.pem" sk_test_bench ;;
+        stripe-node)
+            node "$SP_WORK/node/session.js" "$sessions" "$url" sk_test_bench ;;
+        stripe_portal_session)
+            psql -X -q -At -v ON_ERROR_STOP=1 -v n="$sessions" <<'END'
+\o /dev/null
+SELECT stripe_portal_session('cus_bench', 'https://app.example.com/account');
+SELECT clock_timestamp() AS began \gset
+SELECT count(stripe_portal_session('cus_bench', 'https://app.example.com/account')) FROM generate_series(1, :n);
+\o
+SELECT extract(epoch FROM clock_timestamp() - :'began');
+END
+            ;;
+    esac
+}
+
+ways=(exchange stripe-node stripe_portal_session)
+for ((round = 0; round < rounds; round++)); do
+    for name in "${ways[@]}"; do
+        way "$name" >>"$SP_WORK/$name"
+    done
+done
+
+python3 - "$SP_WORK" "$sessions" "${ways[@]}" >"$SP_WORK/summary" <<'END'
+import pathlib
+import statistics
+import sys
+
+folder, sessions, *ways = sys.argv[1:]
+took = {way: [float(line) / int(sessions) for line in pathlib.Path(folder, way).read_text().split()] for way in ways}
+own = took['stripe_portal_session']
+
+
+def ratio(way):
+    return statistics.median(other / ours for other, ours in zip(took[way], own, strict=True))
+
+
+for way, goal in (('exchange', 0.7), ('stripe-node', 2)):
+    print(f'portal session: {way} | {1 / statistics.median(took[way]):.0f} | per second | 1 |  |')
+    print(f'portal session: stripe_portal_session, beside {way} | {1 / statistics.median(own):.0f} | per second'
+          f' | {ratio(way):.2f} | {goal} | {"yes" if ratio(way) >= goal else "no"}')
+added = statistics.median(ours - bare for bare, ours in zip(took['exchange'], own, strict=True))
+print(f'portal session: what it adds to the exchange | {added * 1e6:.0f} | µs |  |  |')
+END
