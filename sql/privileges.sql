@@ -18,13 +18,15 @@ SELECT has_schema_privilege('regress_stranger', 'stripe_portal', 'USAGE, CREATE'
 
 -- Whatever runs with the owner's rights has its search path pinned; and so
 -- has everything that is not a single expression with all names resolved, but
--- for procedures: with a setting they could not commit, and they run as the caller.
+-- for procedures: with a setting they could not commit, and they run as the
+-- caller; and but for what only pinned functions call, for every event.
 SELECT p.oid::regprocedure AS unpinned
 FROM pg_proc AS p JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'stripe_portal'
 JOIN pg_language AS l ON l.oid = p.prolang
 WHERE (p.prosecdef OR l.lanname = 'plpgsql' OR (l.lanname = 'sql' AND p.prosqlbody IS NULL))
   AND NOT (p.prokind = 'p' AND NOT p.prosecdef)
+  AND NOT (p.proname IN ('write_row', 'tells_news') AND NOT p.prosecdef)
   AND NOT 'search_path=pg_catalog, pg_temp' = ANY (coalesce(p.proconfig, '{}'));
 SELECT p.oid::regprocedure AS runs_as_owner
 FROM pg_proc AS p JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
@@ -72,7 +74,7 @@ SHOW stripe_portal.webhook_secret;
 RESET ROLE;
 SELECT customer, refused, opened_by FROM stripe_portal.session WHERE customer = 'cus_1';
 
--- To read these views, it takes SELECT on them, and the right to see all customers.
+-- SELECT on these views is enough to read them.
 CREATE ROLE regress_analyst;
 GRANT USAGE ON SCHEMA stripe_portal TO regress_analyst;
 GRANT SELECT ON stripe_portal.subscription, stripe_portal.subscription_item,
@@ -80,11 +82,6 @@ GRANT SELECT ON stripe_portal.subscription, stripe_portal.subscription_item,
 GRANT EXECUTE ON FUNCTION stripe_mrr_bridge, stripe_retention, stripe_churn, stripe_churn_rate, stripe_uncancel_rate,
     stripe_cancel_comments, stripe_decline_report, stripe_decline_recovery, stripe_decline_wasted,
     stripe_decline_curable, stripe_at_risk, stripe_churn_leak, stripe_churn_report, stripe_amount TO regress_analyst;
-SET ROLE regress_analyst;
-SELECT count(*) FROM stripe_portal.session_unreturned;
-SELECT count(*) FROM stripe_portal.subscription;
-RESET ROLE;
-GRANT EXECUTE ON FUNCTION stripe_portal.all_customers TO regress_analyst;
 INSERT INTO stripe_portal.subscription (id, livemode, customer, status, items, event, event_created)
 VALUES ('sub_1', false, 'cus_9', 'active', '[{"id": "si_1", "current_period_end": 1700000000}]', 'evt_1', now());
 SET ROLE regress_analyst;

@@ -205,13 +205,16 @@ private_server() {
         die "PostgreSQL $PG_MAJOR cannot be run from a copy"
 }
 
-# start_server DIR
+# start_server DIR [OPTION...]
 #     Starts a throw-away server with its data in DIR, reachable only through
-#     a socket there, and exports how to reach it.
+#     a socket there, and exports how to reach it.  OPTIONs, such as -c
+#     fsync=on, are for the server; it does not commit to disk unless told so.
 start_server() {
-    mkdir -m 700 "$1" "$1/socket"
-    initdb -D "$1/data" -U postgres --auth=trust --encoding=UTF8 --no-locale --no-sync >"$SP_WORK/log/initdb.log"
-    pg_ctl -D "$1/data" -l "$SP_WORK/log/server.log" -w -s \
-        -o "-c listen_addresses='' -c unix_socket_directories='$1/socket' -c fsync=off" start
-    export PGHOST=$1/socket PGUSER=postgres PGDATABASE=postgres
+    local dir=$1
+    shift
+    mkdir -m 700 "$dir" "$dir/socket"
+    initdb -D "$dir/data" -U postgres --auth=trust --encoding=UTF8 --no-locale --no-sync >"$SP_WORK/log/initdb.log"
+    pg_ctl -D "$dir/data" -l "$SP_WORK/log/server.log" -w -s \
+        -o "-c listen_addresses='' -c unix_socket_directories='$dir/socket' -c fsync=off $*" start
+    export PGHOST=$dir/socket PGUSER=postgres PGDATABASE=postgres
 }

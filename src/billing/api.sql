@@ -31,35 +31,6 @@ RETURN (
 COMMENT ON FUNCTION stripe_portal.read_discounts(jsonb) IS
 'The ids of the discounts of a subscription, an item or an invoice, in the order in which they come off, from a list or a single one';
 
-CREATE OR REPLACE FUNCTION stripe_portal.read_items(subscription jsonb)
-RETURNS jsonb
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    items jsonb := '[]';
-    item jsonb;
-BEGIN
-    FOR item IN SELECT value FROM jsonb_array_elements(subscription #> '{items,data}') ORDER BY value ->> 'id' LOOP
-        -- Until 2025-03-31.basil the subscription had the period, since then
-        -- each item has its own; for a while both are sent, and the items are
-        -- right.
-        items := items || jsonb_build_object(
-            'id', item ->> 'id',
-            'price', stripe_portal.read_id(coalesce(item -> 'price', item -> 'plan')),
-            'product', stripe_portal.read_id(coalesce(item #> '{price,product}', item #> '{plan,product}')),
-            'quantity', (item ->> 'quantity')::bigint,
-            'discounts', stripe_portal.read_discounts(item),
-            'current_period_start', coalesce(item ->> 'current_period_start', subscription ->> 'current_period_start')::bigint,
-            'current_period_end', coalesce(item ->> 'current_period_end', subscription ->> 'current_period_end')::bigint);
-    END LOOP;
-    RETURN items;
-END
-$$;
-
-COMMENT ON FUNCTION stripe_portal.read_items(jsonb) IS
-'The items of a subscription, reduced to what the view subscription_item shows and the ids of their discounts; times in unix seconds, as Stripe gives them';
-
 CREATE OR REPLACE FUNCTION stripe_portal.read_coupon(discount jsonb)
 RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

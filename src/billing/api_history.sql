@@ -14,52 +14,20 @@
 
 CREATE OR REPLACE FUNCTION stripe_portal.lock_changes(customer text)
 RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    -- few enough for one transaction to hold them all
-    PERFORM pg_advisory_xact_lock(hashtext('stripe_portal.subscription_change'), hashtext(customer) & 1023);
-END
-$$;
+LANGUAGE sql
+-- few enough for one transaction to hold them all
+RETURN pg_advisory_xact_lock(hashtext('stripe_portal.subscription_change'), hashtext(customer) & 1023);
 
 COMMENT ON FUNCTION stripe_portal.lock_changes(text) IS
 'Locks the history of a customer''s subscriptions to the end of the transaction: one can decide the movement of another. To be taken before the row of a subscription is locked';
 
 CREATE OR REPLACE FUNCTION stripe_portal.read_change(s stripe_portal.subscription, event_type text)
 RETURNS stripe_portal.subscription_change
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    c stripe_portal.subscription_change;
-    item jsonb;
-    discount jsonb;
-BEGIN
-    c := jsonb_populate_record(c, to_jsonb(s));
-    c.subscription := s.id;
-    c.at := s.event_created;
-    c.until := 'infinity';
-    c.inferred := false;
-    c.event_type := event_type;
-    c.items := '[]';
-    c.discounts := '[]';
-    FOR discount IN SELECT value FROM jsonb_array_elements(s.discounts) LOOP
-        c.discounts := c.discounts || jsonb_build_object('id', discount);
-    END LOOP;
-    FOR item IN SELECT value FROM jsonb_array_elements(s.items) LOOP
-        -- the periods move on by themselves, and are no change
-        c.items := c.items || item - '{current_period_start,current_period_end,discounts}'::text[];
-        FOR discount IN SELECT value FROM jsonb_array_elements(item -> 'discounts') LOOP
-            c.discounts := c.discounts || jsonb_build_object('id', discount, 'item', item -> 'id');
-        END LOOP;
-    END LOOP;
-    RETURN c;
-END
-$$;
+LANGUAGE c STABLE
+AS 'MODULE_PATHNAME', 'stripe_read_change';
 
 COMMENT ON FUNCTION stripe_portal.read_change(stripe_portal.subscription, text) IS
-'A row of table subscription as one of its history, with nothing derived yet; event_type: the type of the event it was read from';
+'A row of table subscription as one of its history, with nothing derived yet: without the periods, which move on by themselves and are no change; event_type: the type of the event it was read from';
 
 CREATE OR REPLACE FUNCTION stripe_portal.same_state(a stripe_portal.subscription_change, b stripe_portal.subscription_change)
 RETURNS boolean
@@ -247,6 +215,29 @@ $$;
 COMMENT ON FUNCTION stripe_portal.customer_had_left(text, boolean, text, text, timestamptz) IS
 'Whether a customer had paid for other subscriptions before that second, and had left with all of them';
 
+CREATE OR REPLACE FUNCTION stripe_portal.derive_others(customer text, livemode boolean, account text, subscription text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE stripe_portal.subscription_change AS other
+    SET movement = CASE other.movement WHEN 'new' THEN 'reactivation' ELSE 'new' END
+    WHERE (other.customer, other.livemode, other.account) = (derive_others.customer, derive_others.livemode, derive_others.account)
+      AND other.subscription <> derive_others.subscription
+      AND other.movement IN ('new', 'reactivation')
+      AND NOT EXISTS (SELECT FROM stripe_portal.subscription_change AS earlier
+                      WHERE (earlier.subscription, earlier.livemode, earlier.account)
+                          = (other.subscription, other.livemode, other.account)
+                        AND earlier.movement IS NOT NULL AND earlier.at < other.at)
+      AND (other.movement = 'reactivation')
+          <> stripe_portal.customer_had_left(other.customer, other.livemode, other.account, other.subscription, other.at);
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.derive_others(text, boolean, text, text) IS
+'Decides anew for a customer''s other subscriptions whether their first money was that of a new customer or of one who had come back, which a movement of this one can change';
+
 CREATE OR REPLACE FUNCTION stripe_portal.derive_changes(
     subscription text, livemode boolean, account text, touched timestamptz, reprice boolean)
 RETURNS void
@@ -343,24 +334,88 @@ BEGIN
            IS DISTINCT FROM (d.until, d.mrr, d.movement, d.mrr_change, d.discount_ends)
            OR known.at = touched);
 
-    -- It can decide for the customer's other subscriptions whether their
-    -- first money was that of a new customer or of one who had come back.
-    UPDATE stripe_portal.subscription_change AS other
-    SET movement = CASE other.movement WHEN 'new' THEN 'reactivation' ELSE 'new' END
-    WHERE (other.customer, other.livemode, other.account) = (c.customer, derive_changes.livemode, derive_changes.account)
-      AND other.subscription <> derive_changes.subscription
-      AND other.movement IN ('new', 'reactivation')
-      AND NOT EXISTS (SELECT FROM stripe_portal.subscription_change AS earlier
-                      WHERE (earlier.subscription, earlier.livemode, earlier.account)
-                          = (other.subscription, other.livemode, other.account)
-                        AND earlier.movement IS NOT NULL AND earlier.at < other.at)
-      AND (other.movement = 'reactivation')
-          <> stripe_portal.customer_had_left(other.customer, other.livemode, other.account, other.subscription, other.at);
+    PERFORM stripe_portal.derive_others(c.customer, livemode, account, subscription);
 END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.derive_changes(text, boolean, text, timestamptz, boolean) IS
 'Derives the history of a subscription from its facts: inferred rows, then what every row lasted, brought in and moved. touched: the row that is new, to be updated in any case; reprice: also the MRR that is known, because a price, coupon or discount has changed';
+
+CREATE OR REPLACE FUNCTION stripe_portal.append_changes(facts stripe_portal.subscription_change[])
+RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+-- else it is planned anew for each array
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    c stripe_portal.subscription_change;
+    counts text;
+    before record;
+    since timestamptz[] := '{}';
+    appended stripe_portal.subscription_change[] := '{}';
+    moved stripe_portal.subscription_change[] := '{}';
+BEGIN
+    FOR before IN
+        SELECT fact, h.at, h.status, h.pause_collection, h.currency, h.items, h.discounts, h.mrr,
+               EXISTS (SELECT FROM stripe_portal.subscription_change AS u
+                       WHERE u.mrr IS NULL
+                         AND (u.subscription, u.livemode, u.account) = (fact.subscription, fact.livemode, fact.account)) AS unknown,
+               (SELECT m.movement FROM stripe_portal.subscription_change AS m
+                WHERE (m.subscription, m.livemode, m.account) = (fact.subscription, fact.livemode, fact.account) AND m.movement IS NOT NULL
+                ORDER BY m.at DESC LIMIT 1) AS movement
+        FROM unnest(facts) AS fact
+        LEFT JOIN LATERAL (
+            SELECT * FROM stripe_portal.subscription_change AS last
+            WHERE (last.subscription, last.livemode, last.account) = (fact.subscription, fact.livemode, fact.account)
+            ORDER BY last.at DESC LIMIT 1) AS h ON true
+    LOOP
+        c := before.fact;
+        CONTINUE WHEN c.discounts <> '[]'
+            OR before.at >= c.at OR before.discounts <> '[]' OR before.unknown OR stripe_portal.status_is_final(before.status)
+            -- there is something to infer
+            OR before.at IS NULL AND c.event_type IS DISTINCT FROM 'customer.subscription.created'
+               AND coalesce(c.created, c.start_date) < c.at;
+
+        -- from here on as in derive_changes
+        counts := stripe_portal.earning(c.status, c.pause_collection);
+        c.mrr := CASE WHEN counts <> 'earning' THEN 0
+                      WHEN (before.items, before.currency) = (c.items, c.currency)
+                           AND stripe_portal.earning(before.status, before.pause_collection) = 'earning' THEN before.mrr
+                      ELSE stripe_portal.mrr(c) END;
+        c.movement := CASE
+            WHEN counts = 'none' THEN CASE WHEN before.movement <> 'churn' THEN 'churn' END
+            WHEN counts = 'paused' THEN CASE WHEN before.mrr > 0 THEN 'pause' END
+            WHEN c.mrr IS NULL OR c.mrr = coalesce(before.mrr, 0) THEN NULL
+            WHEN before.movement = 'pause' THEN 'resume'
+            WHEN before.movement <> 'churn' THEN CASE WHEN c.mrr > before.mrr THEN 'expansion' ELSE 'contraction' END
+            WHEN before.movement = 'churn'
+                 OR stripe_portal.customer_had_left(c.customer, c.livemode, c.account, c.subscription, c.at) THEN 'reactivation'
+            ELSE 'new' END;
+        IF c.movement IS NOT NULL THEN
+            c.mrr_change := c.mrr - coalesce(before.mrr, 0);
+            moved := moved || c;
+        END IF;
+        appended := appended || c;
+        since := since || coalesce(before.at, c.at);
+    END LOOP;
+
+    INSERT INTO stripe_portal.subscription_change SELECT * FROM unnest(appended);
+    -- the row before each, and itself, for what hangs on the UPDATE
+    UPDATE stripe_portal.subscription_change AS h
+    SET until = CASE WHEN h.at = fact.at THEN fact.until ELSE fact.at END
+    FROM unnest(appended) WITH ORDINALITY AS fact
+    WHERE (h.subscription, h.livemode, h.account) = (fact.subscription, fact.livemode, fact.account)
+      AND h.at >= since[fact.ordinality];
+    FOREACH c IN ARRAY moved LOOP
+        PERFORM stripe_portal.derive_others(c.customer, c.livemode, c.account, c.subscription);
+    END LOOP;
+    RETURN ARRAY(SELECT subscription FROM unnest(appended));
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.append_changes(stripe_portal.subscription_change[]) IS
+'Takes into the histories what subscriptions, each of them once, have become by events, where that is later than all that is known of a subscription and nothing before it has to be derived anew: the usual case. Gives the ids of those subscriptions; for the others, record_change has to do it';
 
 CREATE OR REPLACE FUNCTION stripe_portal.record_change(s stripe_portal.subscription, event_type text)
 RETURNS void
@@ -402,14 +457,11 @@ COMMENT ON FUNCTION stripe_portal.record_change(stripe_portal.subscription, text
 -- What becomes known, or comes to an end, without an event of the subscription
 -- ---------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION stripe_portal.known_terms(object jsonb, livemode boolean, account text)
+CREATE OR REPLACE FUNCTION stripe_portal.known_terms(named jsonb, livemode boolean, account text)
 RETURNS jsonb
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    named CONSTANT jsonb := jsonb_path_query_array(object,
-        'lax $.** ? (@.object == "discount" || @.object == "coupon" || @.object == "price" || @.object == "customer") ? (exists(@.id))');
 BEGIN
     IF named = '[]' THEN
         RETURN '{}';
@@ -435,15 +487,15 @@ END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.known_terms(jsonb, boolean, text) IS
-'What the tables know of the terms of the prices, coupons and discounts that are in an object, or are it, and of where a customer was: by kind and id';
+'What the tables know of the terms of prices, coupons and discounts, and of where customers were, by kind and id; named: the objects in question, as named_objects has them';
 
-CREATE OR REPLACE FUNCTION stripe_portal.reprice_changes(before jsonb, object jsonb, livemode boolean, account text)
+CREATE OR REPLACE FUNCTION stripe_portal.reprice_changes(before jsonb, named jsonb, livemode boolean, account text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    after CONSTANT jsonb := stripe_portal.known_terms(object, livemode, account);
+    after CONSTANT jsonb := stripe_portal.known_terms(named, livemode, account);
     affected record;
 BEGIN
     IF after = before THEN
@@ -487,7 +539,7 @@ END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.reprice_changes(jsonb, jsonb, boolean, text) IS
-'Works out anew what subscriptions brought in, if an object has told of their prices, coupons or discounts what was not known before, and updates those of a customer who was in another country than it had seemed; before: what known_terms had said of the object then';
+'Works out anew what subscriptions brought in, if more is known of the prices, coupons or discounts that were named than before, and updates those of a customer who was in another country than it had seemed; before: what known_terms had said of them then';
 
 CREATE OR REPLACE FUNCTION stripe_portal.settle_changes()
 RETURNS integer

@@ -7,7 +7,8 @@
 -- Enumerations are text: Stripe adds values without notice.
 --
 -- A value of the wrong type raises its usual error, which makes the event a
--- failed one.
+-- failed one.  Those of subscriptions and prices are in row.c, for speed: most
+-- events are about one, with the other in it.
 
 CREATE OR REPLACE FUNCTION stripe_portal.customer_row(object jsonb, origin jsonb)
 RETURNS stripe_portal.customer
@@ -30,75 +31,21 @@ RETURN jsonb_populate_record(NULL::stripe_portal.product, object || jsonb_build_
 COMMENT ON FUNCTION stripe_portal.product_row(jsonb, jsonb) IS
 'The row of a product object';
 
-CREATE OR REPLACE FUNCTION stripe_portal.told_in_part(origin jsonb)
-RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN origin ->> 'event' <> '' AND origin -> 'deleted' = 'false' THEN '{"refetch": true}' ELSE '{}' END::jsonb;
-
-COMMENT ON FUNCTION stripe_portal.told_in_part(jsonb) IS
-'What a row takes besides its origin if the object lacks what only Stripe''s API tells: it is to be read, unless it was, or is deleted';
-
 CREATE OR REPLACE FUNCTION stripe_portal.price_row(object jsonb, origin jsonb)
 RETURNS stripe_portal.price
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN jsonb_populate_record(NULL::stripe_portal.price, object || jsonb_build_object(
-    'product', stripe_portal.read_id(object -> 'product'),
-    'unit_amount_decimal', coalesce(object ->> 'unit_amount_decimal', object ->> 'unit_amount'),
-    'interval', object #>> '{recurring,interval}',
-    'interval_count', object #>> '{recurring,interval_count}',
-    'usage_type', object #>> '{recurring,usage_type}',
-    'created', stripe_portal.read_time(object -> 'created')) || origin
-    -- no event has the tiers
-    || CASE WHEN object ->> 'billing_scheme' = 'tiered' AND NOT object ? 'tiers' THEN stripe_portal.told_in_part(origin) ELSE '{}' END);
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'stripe_price_row';
 
 COMMENT ON FUNCTION stripe_portal.price_row(jsonb, jsonb) IS
 'The row of a price object';
 
 CREATE OR REPLACE FUNCTION stripe_portal.subscription_row(object jsonb, origin jsonb)
 RETURNS stripe_portal.subscription
-LANGUAGE plpgsql STABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    items CONSTANT jsonb := stripe_portal.read_items(object);
-    item jsonb;
-    period_start timestamptz;
-    period_end timestamptz;
-BEGIN
-    -- what all items have in common, where their intervals differ
-    FOR item IN SELECT value FROM jsonb_array_elements(items) LOOP
-        period_start := greatest(period_start, stripe_portal.read_time(item -> 'current_period_start'));
-        period_end := least(period_end, stripe_portal.read_time(item -> 'current_period_end'));
-    END LOOP;
-    RETURN jsonb_populate_record(NULL::stripe_portal.subscription, object || jsonb_build_object(
-        'customer', stripe_portal.read_id(object -> 'customer'),
-        'billing_mode', object #>> '{billing_mode,type}',
-        'items', items,
-        'current_period_start', period_start,
-        'current_period_end', period_end,
-        'trial_start', stripe_portal.read_time(object -> 'trial_start'),
-        'trial_end', stripe_portal.read_time(object -> 'trial_end'),
-        'cancel_at', stripe_portal.read_time(object -> 'cancel_at'),
-        'cancel_at_period_end', coalesce(object ->> 'cancel_at_period_end', 'false'),
-        'canceled_at', stripe_portal.read_time(object -> 'canceled_at'),
-        'ended_at', stripe_portal.read_time(object -> 'ended_at'),
-        'cancellation_reason', object #>> '{cancellation_details,reason}',
-        'cancellation_feedback', object #>> '{cancellation_details,feedback}',
-        'cancellation_feedback_option', object #>> '{cancellation_details,feedback_option}',
-        'cancellation_comment', object #>> '{cancellation_details,comment}',
-        'discounts', stripe_portal.read_discounts(object),
-        'default_payment_method', stripe_portal.read_id(object -> 'default_payment_method'),
-        'latest_invoice', stripe_portal.read_id(object -> 'latest_invoice'),
-        'schedule', stripe_portal.read_id(object -> 'schedule'),
-        'start_date', stripe_portal.read_time(object -> 'start_date'),
-        'created', stripe_portal.read_time(object -> 'created')) || origin
-        -- only the first items are in the object
-        || CASE WHEN object #>> '{items,has_more}' = 'true' THEN '{"refetch": true}' ELSE '{}' END::jsonb);
-END
-$$;
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'stripe_subscription_row';
 
 COMMENT ON FUNCTION stripe_portal.subscription_row(jsonb, jsonb) IS
-'The row of a subscription object';
+'The row of a subscription object, its items reduced to what the view subscription_item shows and the ids of their discounts, times in them in unix seconds, as Stripe gives them';
 
 CREATE OR REPLACE FUNCTION stripe_portal.payment_method_row(object jsonb, origin jsonb)
 RETURNS stripe_portal.payment_method

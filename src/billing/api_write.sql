@@ -70,7 +70,6 @@ BEGIN
 CREATE OR REPLACE FUNCTION stripe_portal.write_row(new_row stripe_portal.%1$I, decided boolean)
 RETURNS boolean
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     shown stripe_portal.%1$I;
@@ -112,6 +111,36 @@ $template$, kind, parts.key, parts.assignments, format(parts.final, 'excluded'),
         WHERE (known.%5$s, known.livemode, known.account) = (new_row.%5$s, new_row.livemode, new_row.account)
         RETURNING known.* INTO shown;
     END IF;', parts.growth, parts.has_grown, kind, parts.grown, parts.key) END);
+
+        -- Most events are of subscriptions, and newer than what is shown.
+        IF kind = 'subscription' THEN
+            EXECUTE format($template$
+CREATE OR REPLACE FUNCTION stripe_portal.write_newer(new_rows stripe_portal.subscription[])
+RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+-- else it is planned anew for each array
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    written text[];
+BEGIN
+    WITH told AS (
+        INSERT INTO stripe_portal.subscription AS known
+        SELECT * FROM unnest(new_rows)
+        ON CONFLICT (id, livemode, account) DO UPDATE SET
+        %1$s
+        WHERE (%2$s, excluded.event_created, excluded.event <> '')
+            > (%3$s, known.event_created, known.event <> '')
+        RETURNING known.id)
+    SELECT coalesce(array_agg(id), '{}') INTO written FROM told;
+    RETURN written;
+END
+$$
+$template$, parts.assignments, format(parts.final, 'excluded'), format(parts.final, 'known'));
+            COMMENT ON FUNCTION stripe_portal.write_newer(stripe_portal.subscription[]) IS
+            'Makes table subscription show those of the rows, one for each subscription, that are newer than the ones that are shown, and gives their ids; write_row has to see to the others';
+        END IF;
 
         EXECUTE format('COMMENT ON FUNCTION stripe_portal.write_row(stripe_portal.%I, boolean) IS %L', kind,
                        'Makes table ' || kind || ' show this row, if it is newer than the one that is shown, or decided to be the later of one second. True if it does; false if the row was passed over, NULL if that was for another event of the same second. Then the row that is shown is locked');
@@ -245,36 +274,74 @@ $$;
 COMMENT ON FUNCTION stripe_portal.write_tombstone(jsonb, boolean, text, timestamptz) IS
 'Marks an object as deleted of which Stripe tells nothing but that ({"id": …, "object": …, "deleted": true}), and keeps what is known of it; if nothing is, event_created is -infinity. A subscription that is known here becomes canceled';
 
-CREATE OR REPLACE FUNCTION stripe_portal.write_embedded(object jsonb, origin jsonb)
+CREATE OR REPLACE FUNCTION stripe_portal.named_objects(VARIADIC objects jsonb[])
+RETURNS jsonb
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'stripe_named_objects';
+
+COMMENT ON FUNCTION stripe_portal.named_objects(jsonb[]) IS
+'The discounts, coupons, prices and customers with an id that are in objects, however deep, or are one of them, as a list that has none of them twice';
+
+CREATE OR REPLACE FUNCTION stripe_portal.embedded_price(price jsonb, origin jsonb)
+RETURNS stripe_portal.price
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN stripe_portal.price_row(
+    -- without what can change in a price's life
+    price - '{active, lookup_key, metadata, nickname, tax_behavior, tiers}'::text[],
+    origin || '{"event": "", "event_created": "-infinity", "deleted": false, "refetch": true}');
+
+COMMENT ON FUNCTION stripe_portal.embedded_price(jsonb, jsonb) IS
+'What a price in another object tells for good';
+
+CREATE OR REPLACE FUNCTION stripe_portal.tells_news(named jsonb, origin jsonb)
+RETURNS boolean
+LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+    told stripe_portal.price;
+    shown stripe_portal.price;
+BEGIN
+    FOR i IN 0 .. jsonb_array_length(named) - 1 LOOP
+        IF named -> i ->> 'object' <> 'price' THEN
+            RETURN true;
+        END IF;
+        told := stripe_portal.embedded_price(named -> i, origin);
+        SELECT * INTO shown FROM stripe_portal.price AS p
+        WHERE (p.id, p.livemode, p.account) = (told.id, told.livemode, told.account);
+        IF shown.id IS NULL OR shown.event_created = '-infinity' AND told IS DISTINCT FROM shown THEN
+            RETURN true;
+        END IF;
+    END LOOP;
+    RETURN false;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.tells_news(jsonb, jsonb) IS
+'Whether the objects that are named in another one may tell what is not known; false where all are prices that are known as well or better: the usual case';
+
+CREATE OR REPLACE FUNCTION stripe_portal.write_embedded(object jsonb, named jsonb, origin jsonb)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     -- without what can change in an object's life
-    changes CONSTANT text[] := '{active, applies_to, currency_options, lookup_key, metadata, name, nickname,
-                                 tax_behavior, tiers, times_redeemed, valid}';
+    changes CONSTANT text[] := '{applies_to, currency_options, metadata, name, times_redeemed, valid}';
     poor_origin CONSTANT jsonb := origin || '{"event": "", "event_created": "-infinity", "deleted": false, "refetch": true}';
-    found CONSTANT jsonb := jsonb_path_query_array(object,
-        'lax $.**{1 to last} ? (@.object == "discount" || @.object == "coupon" || @.object == "price") ? (exists(@.id))');
     embedded jsonb;
 BEGIN
-    IF found = '[]' THEN
-        RETURN;
-    END IF;
-
     -- Always in this order, so that two who do the same do not wait for each
     -- other in a circle.
     FOR embedded IN
-        SELECT DISTINCT ON (e ->> 'object', e ->> 'id', e) e FROM jsonb_array_elements(found) AS e
-        WHERE e -> 'deleted' IS DISTINCT FROM 'true'
+        SELECT DISTINCT ON (e ->> 'object', e ->> 'id', e) e FROM jsonb_array_elements(named) AS e
+        WHERE e <> object AND e -> 'deleted' IS DISTINCT FROM 'true'
         ORDER BY e ->> 'object', e ->> 'id', e
     LOOP
         CASE embedded ->> 'object'
             WHEN 'coupon' THEN
                 PERFORM stripe_portal.unite_row(stripe_portal.coupon_row(embedded - changes, poor_origin));
             WHEN 'price' THEN
-                PERFORM stripe_portal.unite_row(stripe_portal.price_row(embedded - changes, poor_origin));
+                PERFORM stripe_portal.unite_row(stripe_portal.embedded_price(embedded, origin));
             WHEN 'discount' THEN
                 -- Stripe has no request for one discount: what was read with
                 -- its owner is as good as a read of its own.
@@ -290,7 +357,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION stripe_portal.write_embedded(jsonb, jsonb) IS
+COMMENT ON FUNCTION stripe_portal.write_embedded(jsonb, jsonb, jsonb) IS
 'Takes from an object the discounts, coupons and prices that are in it, where nothing better is known of them: only what never changes in them, with refetch set';
 
 CREATE OR REPLACE FUNCTION stripe_portal.apply_object(object jsonb, livemode boolean, account text, as_of timestamptz)
@@ -302,7 +369,8 @@ DECLARE
     origin CONSTANT jsonb := jsonb_build_object(
         'livemode', livemode, 'account', account, 'event', '', 'event_created', date_trunc('second', as_of),
         'deleted', false, 'refetch', false);
-    terms CONSTANT jsonb := stripe_portal.known_terms(object, livemode, account);
+    named CONSTANT jsonb := stripe_portal.named_objects(object);
+    terms CONSTANT jsonb := stripe_portal.known_terms(named, livemode, account);
     told boolean;
 BEGIN
     IF stripe_portal.object_id(object) IS NULL THEN
@@ -330,8 +398,8 @@ BEGIN
         IF object ->> 'object' = 'customer' THEN
             PERFORM stripe_portal.record_country(object, origin);
         END IF;
-        PERFORM stripe_portal.write_embedded(object, origin);
-        PERFORM stripe_portal.reprice_changes(terms, object, livemode, account);
+        PERFORM stripe_portal.write_embedded(object, named, origin);
+        PERFORM stripe_portal.reprice_changes(terms, named, livemode, account);
     END IF;
     IF object ->> 'object' = 'subscription' THEN
         PERFORM stripe_portal.record_change(stripe_portal.subscription_row(object, origin), NULL);

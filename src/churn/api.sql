@@ -196,6 +196,16 @@ AS $$
 DECLARE
     touched record;
 BEGIN
+    -- most changes are of subscriptions that nobody has ever spoken of leaving
+    IF NOT EXISTS (
+        SELECT FROM changed AS c
+        WHERE c.cancel_at IS NOT NULL OR c.cancel_at_period_end OR stripe_portal.status_is_final(c.status)
+           OR coalesce(c.cancellation_feedback, c.cancellation_feedback_option, c.cancellation_comment) IS NOT NULL
+           OR EXISTS (SELECT FROM stripe_portal.cancellation AS known
+                      WHERE (known.subscription, known.livemode, known.account) = (c.subscription, c.livemode, c.account)))
+    THEN
+        RETURN NULL;
+    END IF;
     FOR touched IN SELECT DISTINCT c.subscription, c.livemode, c.account FROM changed AS c LOOP
         PERFORM stripe_portal.derive_cancellations(touched.subscription, touched.livemode, touched.account);
     END LOOP;

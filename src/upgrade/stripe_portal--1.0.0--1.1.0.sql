@@ -58,3 +58,11 @@ WHERE c.address ->> 'country' IS NOT NULL AND c.event_created > '-infinity';
 ALTER TABLE stripe_portal.winback_offer DROP CONSTRAINT winback_offer_rule_livemode_account_fkey;
 CREATE INDEX customer_deleted_idx
     ON stripe_portal.customer (id, livemode, account) WHERE deleted;
+
+-- Rows are read and appended where most events need it, see src/billing/row.c.
+DROP FUNCTION stripe_portal.read_items(jsonb);
+DROP FUNCTION stripe_portal.price_row(jsonb, jsonb);
+DROP FUNCTION stripe_portal.told_in_part(jsonb);
+DROP FUNCTION stripe_portal.known_terms(jsonb, boolean, text);
+DROP FUNCTION stripe_portal.reprice_changes(jsonb, jsonb, boolean, text);
+DROP FUNCTION stripe_portal.write_embedded(jsonb, jsonb);

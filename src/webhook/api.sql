@@ -44,6 +44,16 @@ COMMENT ON FUNCTION @extschema@.stripe_receive_webhook(text, text, timestamptz) 
 COMMENT ON FUNCTION @extschema@.stripe_receive_webhook(bytea, text, timestamptz) IS
 'The same for a body that is kept as bytes';
 
+CREATE OR REPLACE FUNCTION @extschema@.stripe_receive_webhooks(
+    payloads text[], sigs text[], received_at timestamptz[] DEFAULT NULL)
+RETURNS TABLE (event text, type text, outcome text, error text)
+LANGUAGE c VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'stripe_receive_webhooks';
+
+COMMENT ON FUNCTION @extschema@.stripe_receive_webhooks(text[], text[], timestamptz[]) IS
+'stripe_receive_webhook for many deliveries at once: one row for each, in their order, whatever became of the others. A delivery whose signature is refused is a row with the outcome refused, and the reason in error. All are stored by the commit of the one transaction, so answer Stripe after that';
+
 CREATE OR REPLACE FUNCTION stripe_portal.receive_event(payload json)
 RETURNS text
 LANGUAGE c VOLATILE STRICT

@@ -178,6 +178,71 @@ $$;
 COMMENT ON FUNCTION stripe_portal.decide_second(jsonb) IS
 'Writes the last of all known events of this object and second; an event among them that can not be written is left out, and the row marked for a refetch';
 
+CREATE OR REPLACE FUNCTION stripe_portal.apply_subscriptions(events jsonb[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    origin jsonb := stripe_portal.event_origin(events[1], false);
+    livemode CONSTANT boolean := (origin ->> 'livemode')::boolean;
+    account CONSTANT text := origin ->> 'account';
+    told jsonb;
+    told_row stripe_portal.subscription;
+    objects jsonb[] := '{}';
+    told_rows stripe_portal.subscription[] := '{}';
+    facts stripe_portal.subscription_change[] := '{}';
+    named jsonb;
+    terms jsonb;
+    written text[];
+    appended text[];
+BEGIN
+    FOREACH told IN ARRAY events LOOP
+        objects := objects || (told #> '{data,object}');
+        told_row := stripe_portal.subscription_row(told #> '{data,object}', stripe_portal.event_origin(told, false));
+        told_rows := told_rows || told_row;
+        facts := facts || stripe_portal.read_change(told_row, told ->> 'type');
+    END LOOP;
+    named := stripe_portal.named_objects(VARIADIC objects);
+    IF stripe_portal.tells_news(named, origin) THEN
+        terms := stripe_portal.known_terms(named, livemode, account);
+    END IF;
+
+    PERFORM stripe_portal.lock_changes(customer)
+    FROM (SELECT DISTINCT ON (hashtext(customer) & 1023) customer FROM unnest(told_rows)
+          ORDER BY hashtext(customer) & 1023) AS c;
+    written := stripe_portal.write_newer(told_rows);
+    FOR i IN 1 .. cardinality(events) LOOP
+        EXIT WHEN cardinality(written) = cardinality(events);
+        IF NOT told_rows[i].id = ANY (written) AND stripe_portal.write_row(told_rows[i], false) IS NULL THEN
+            PERFORM stripe_portal.decide_second(events[i]);
+        END IF;
+    END LOOP;
+
+    IF terms IS NOT NULL THEN
+        FOREACH told IN ARRAY objects LOOP
+            PERFORM stripe_portal.write_embedded(told, stripe_portal.named_objects(told), origin);
+        END LOOP;
+        PERFORM stripe_portal.reprice_changes(terms, named, livemode, account);
+    END IF;
+
+    -- What made a row newer is the only one of its second that is known.
+    IF cardinality(written) < cardinality(events) THEN
+        facts := ARRAY(SELECT f FROM unnest(facts) AS f WHERE f.subscription = ANY (written));
+    END IF;
+    appended := stripe_portal.append_changes(facts);
+    FOR i IN 1 .. cardinality(events) LOOP
+        EXIT WHEN cardinality(appended) = cardinality(events);
+        IF NOT told_rows[i].id = ANY (appended) THEN
+            PERFORM stripe_portal.record_event(events[i]);
+        END IF;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.apply_subscriptions(jsonb[]) IS
+'apply_event for events of subscriptions, each of them once, all of one mode and account';
+
 CREATE OR REPLACE FUNCTION stripe_portal.apply_event(event jsonb)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -185,34 +250,43 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     object CONSTANT jsonb := event #> '{data,object}';
-    origin CONSTANT jsonb := stripe_portal.event_origin(event, false);
-    has_table CONSTANT boolean := stripe_portal.state_table(object ->> 'object') IS NOT NULL;
-    terms CONSTANT jsonb := stripe_portal.known_terms(object, (origin ->> 'livemode')::boolean, origin ->> 'account');
+    kind CONSTANT text := object ->> 'object';
+    has_table CONSTANT boolean := stripe_portal.state_table(kind) IS NOT NULL;
+    origin jsonb;
+    livemode boolean;
+    account text;
+    named jsonb;
+    terms jsonb;
 BEGIN
+    IF kind = 'subscription' AND object -> 'deleted' IS DISTINCT FROM 'true' THEN
+        PERFORM stripe_portal.apply_subscriptions(ARRAY[event]);
+        RETURN true;
+    END IF;
     -- an upcoming invoice, which does not exist yet
-    IF object ->> 'object' = 'invoice' AND object ->> 'id' IS NULL THEN
+    IF kind = 'invoice' AND object ->> 'id' IS NULL THEN
         RETURN false;
     END IF;
 
+    origin := stripe_portal.event_origin(event, false);
+    livemode := (origin ->> 'livemode')::boolean;
+    account := origin ->> 'account';
     IF has_table AND object -> 'deleted' = 'true' THEN
-        PERFORM stripe_portal.write_tombstone(object, (origin ->> 'livemode')::boolean, origin ->> 'account',
-                                              (origin ->> 'event_created')::timestamptz);
+        PERFORM stripe_portal.write_tombstone(object, livemode, account, (origin ->> 'event_created')::timestamptz);
         RETURN true;
     ELSIF has_table THEN
-        IF object ->> 'object' = 'subscription' THEN
-            PERFORM stripe_portal.lock_changes(stripe_portal.read_id(object -> 'customer'));
-        ELSIF object ->> 'object' = 'customer' THEN
+        named := stripe_portal.named_objects(object);
+        terms := stripe_portal.known_terms(named, livemode, account);
+        IF kind = 'customer' THEN
             PERFORM stripe_portal.lock_changes(object ->> 'id');
         END IF;
         IF stripe_portal.write_object(object, origin, false) IS NULL THEN
             PERFORM stripe_portal.decide_second(event);
         END IF;
-        IF object ->> 'object' = 'customer' THEN
+        IF kind = 'customer' THEN
             PERFORM stripe_portal.record_country(object, origin);
         END IF;
-        PERFORM stripe_portal.write_embedded(object, origin);
-        PERFORM stripe_portal.reprice_changes(terms, object, (origin ->> 'livemode')::boolean, origin ->> 'account');
-        PERFORM stripe_portal.record_event(event);
+        PERFORM stripe_portal.write_embedded(object, named, origin);
+        PERFORM stripe_portal.reprice_changes(terms, named, livemode, account);
     END IF;
     RETURN stripe_portal.write_payment_facts(event ->> 'type', object, origin) OR has_table;
 END

@@ -33,7 +33,6 @@
 #include "utils/timestamp.h"
 
 #include "query.h"
-#include "stripe/json.h"
 #include "stripe/request.h"
 #include "stripe_portal.h"
 #include "webhook/webhook.h"
@@ -43,29 +42,6 @@ PG_FUNCTION_INFO_V1(stripe_receive_webhook_bytea);
 PG_FUNCTION_INFO_V1(stripe_receive_event);
 PG_FUNCTION_INFO_V1(stripe_replay);
 PG_FUNCTION_INFO_V1(stripe_settle_thin);
-
-/* One event on its way into the ledger. */
-typedef struct Delivery
-{
-	SpEvent    *event;
-	const char *payload;		/* as signed, UTF-8 */
-	size_t		payload_len;
-	TimestampTz received_at;
-	const char *stored;			/* its status in the ledger; NULL: it is new */
-	bool		settled;		/* thin, and its object has been read */
-	MemoryContext context;		/* outlives SPI, for the answer */
-
-	/* what became of it */
-	const char *outcome;
-	const char *error;
-	bool		handlers_failed;
-} Delivery;
-
-static SpQuery find_event = {
-	.sql = "SELECT FROM stripe_portal.event WHERE " SP_EVENT_KEY,
-	.expected = SPI_OK_SELECT,
-	.types = {SP_EVENT_KEY_TYPES}
-};
 
 /* By the id alone, in whatever partition that is. */
 static SpQuery find_id = {
@@ -107,13 +83,12 @@ static SpQuery update_event = {
 	.types = {SP_EVENT_KEY_TYPES, TEXTOID, TEXTOID}
 };
 
-static void receive(Delivery *delivery);
 static Datum receive_call(const char *payload, size_t payload_len, FunctionCallInfo fcinfo);
-static void find_stored(Delivery *delivery, FunctionCallInfo fcinfo);
-static Datum stored_answer(const Delivery *delivery, FunctionCallInfo fcinfo);
-static void process(Delivery *delivery);
-static bool attempt(Delivery *delivery, const char *failure);
-static bool store(Delivery *delivery, const char *status, const char *error);
+static void find_stored(SpDelivery *delivery, FunctionCallInfo fcinfo);
+static Datum stored_answer(const SpDelivery *delivery, FunctionCallInfo fcinfo);
+static void process(SpDelivery *delivery);
+static bool attempt(SpDelivery *delivery, const char *failure);
+static bool store(SpDelivery *delivery, const char *status, const char *error);
 static Datum payload_without_url(const SpEvent *event);
 static Datum text_or_null(const char *string, bool *isnull);
 
@@ -153,7 +128,7 @@ stripe_receive_webhook_bytea(PG_FUNCTION_ARGS)
 static Datum
 receive_call(const char *payload, size_t payload_len, FunctionCallInfo fcinfo)
 {
-	Delivery	delivery = {0};
+	SpDelivery	delivery = {0};
 	SpSignature signature;
 	TupleDesc	tupdesc;
 	Datum		values[4];
@@ -173,13 +148,27 @@ receive_call(const char *payload, size_t payload_len, FunctionCallInfo fcinfo)
 
 	delivery.payload = payload;
 	delivery.payload_len = payload_len;
-	receive(&delivery);
+	delivery.event = sp_webhook_read_event(payload, payload_len);
+	SPI_connect();
+	sp_webhook_receive(&delivery);
+	SPI_finish();
 
-	values[0] = text_or_null(delivery.event->id, &isnull[0]);
-	values[1] = text_or_null(delivery.event->type, &isnull[1]);
-	values[2] = text_or_null(delivery.outcome, &isnull[2]);
-	values[3] = text_or_null(delivery.error, &isnull[3]);
+	sp_webhook_verdict(&delivery, values, isnull);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, isnull));
+}
+
+/*
+ * What became of a delivery: (event, type, outcome, error).
+ */
+void
+sp_webhook_verdict(const SpDelivery *delivery, Datum *values, bool *isnull)
+{
+	const SpEvent *event = delivery->event;
+
+	values[0] = text_or_null(event ? event->id : NULL, &isnull[0]);
+	values[1] = text_or_null(event ? event->type : NULL, &isnull[1]);
+	values[2] = text_or_null(delivery->outcome, &isnull[2]);
+	values[3] = text_or_null(delivery->error, &isnull[3]);
 }
 
 /*
@@ -191,35 +180,35 @@ receive_call(const char *payload, size_t payload_len, FunctionCallInfo fcinfo)
 Datum
 stripe_receive_event(PG_FUNCTION_ARGS)
 {
-	Delivery	delivery = {0};
+	SpDelivery	delivery = {0};
 
 	PreventCommandIfReadOnly("receive_event()");
 	delivery.context = CurrentMemoryContext;
 	delivery.received_at = GetCurrentTimestamp();
 	delivery.payload = sp_webhook_signed_bytes(PG_GETARG_TEXT_PP(0), &delivery.payload_len);
-	receive(&delivery);
+	delivery.event = sp_webhook_read_event(delivery.payload, delivery.payload_len);
+	SPI_connect();
+	sp_webhook_receive(&delivery);
+	SPI_finish();
 	PG_RETURN_TEXT_P(cstring_to_text(delivery.outcome));
 }
 
 /*
- * An event that is known to be Stripe's.  From here on, nothing about it may
- * raise.
+ * An event that is known to be Stripe's, and has been read; SPI is connected.
+ * From here on, nothing about it may raise.
  */
-static void
-receive(Delivery *delivery)
+void
+sp_webhook_receive(SpDelivery *delivery)
 {
-	Datum		values[SP_EVENT_KEY_LEN];
-	bool		isnull[SP_EVENT_KEY_LEN];
+	bool		any_handlers;
 
-	delivery->event = sp_webhook_read_event(delivery->payload, delivery->payload_len);
-
-	SPI_connect();
-	sp_webhook_event_key(delivery->event, values, isnull);
-	if (sp_query_run(&find_event, values, isnull, InvalidSnapshot) > 0)
+	if (sp_webhook_is_stored(delivery->event, &any_handlers))
 		delivery->outcome = "duplicate";
 	else
+	{
+		delivery->no_handlers = !any_handlers;
 		process(delivery);
-	SPI_finish();
+	}
 }
 
 /*
@@ -229,7 +218,7 @@ receive(Delivery *delivery)
 Datum
 stripe_replay(PG_FUNCTION_ARGS)
 {
-	Delivery	delivery = {0};
+	SpDelivery	delivery = {0};
 
 	PreventCommandIfReadOnly("stripe_replay()");
 	delivery.context = CurrentMemoryContext;
@@ -260,7 +249,7 @@ stripe_replay(PG_FUNCTION_ARGS)
 Datum
 stripe_settle_thin(PG_FUNCTION_ARGS)
 {
-	Delivery	delivery = {0};
+	SpDelivery	delivery = {0};
 
 	PreventCommandIfReadOnly("settle_thin()");
 	delivery.context = CurrentMemoryContext;
@@ -291,7 +280,7 @@ stripe_settle_thin(PG_FUNCTION_ARGS)
  * Lock and read the event in the ledger that the first three arguments name.
  */
 static void
-find_stored(Delivery *delivery, FunctionCallInfo fcinfo)
+find_stored(SpDelivery *delivery, FunctionCallInfo fcinfo)
 {
 	MemoryContext context = CurrentMemoryContext;
 	char	   *id = PG_ARGISNULL(0) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(0));
@@ -340,7 +329,7 @@ find_stored(Delivery *delivery, FunctionCallInfo fcinfo)
  * What became of an event that was in the ledger: (outcome, error).
  */
 static Datum
-stored_answer(const Delivery *delivery, FunctionCallInfo fcinfo)
+stored_answer(const SpDelivery *delivery, FunctionCallInfo fcinfo)
 {
 	TupleDesc	tupdesc;
 	Datum		values[2];
@@ -357,7 +346,7 @@ stored_answer(const Delivery *delivery, FunctionCallInfo fcinfo)
  * Apply, store and handle an event, and say in delivery what became of it.
  */
 static void
-process(Delivery *delivery)
+process(SpDelivery *delivery)
 {
 	SpEvent    *event = delivery->event;
 
@@ -386,7 +375,7 @@ process(Delivery *delivery)
  * then delivery has the error, and nothing is left of the try.
  */
 static bool
-attempt(Delivery *delivery, const char *failure)
+attempt(SpDelivery *delivery, const char *failure)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -411,7 +400,8 @@ attempt(Delivery *delivery, const char *failure)
 		}
 		if (failure == NULL)
 		{
-			handlers = sp_webhook_find_handlers(delivery->event);
+			if (!delivery->no_handlers)
+				handlers = sp_webhook_find_handlers(delivery->event);
 			status = known_kind || handlers != NIL ? "applied" : "ignored";
 		}
 
@@ -457,7 +447,7 @@ attempt(Delivery *delivery, const char *failure)
  * Write the event's row.  False if it is there already.
  */
 static bool
-store(Delivery *delivery, const char *status, const char *error)
+store(SpDelivery *delivery, const char *status, const char *error)
 {
 	SpEvent    *event = delivery->event;
 	Datum		values[12];
@@ -487,13 +477,7 @@ store(Delivery *delivery, const char *status, const char *error)
 	else if (event->carries_url)
 		values[7] = payload_without_url(event);
 	else
-	{
-		/* json is text that was checked; reading the event has checked it */
-		char	   *json = pg_any_to_server(pnstrdup(delivery->payload, delivery->payload_len),
-											delivery->payload_len, PG_UTF8);
-
-		values[7] = PointerGetDatum(cstring_to_text(json));
-	}
+		values[7] = sp_webhook_payload(delivery);
 	values[9] = CStringGetTextDatum(status);
 	values[10] = text_or_null(error, &isnull[10]);
 	values[11] = TimestampTzGetDatum(delivery->received_at);
@@ -507,6 +491,17 @@ store(Delivery *delivery, const char *status, const char *error)
 				 errmsg("event \"%s\" was not stored", event->id),
 				 errdetail("A trigger on stripe_portal.event left the row out.")));
 	return false;
+}
+
+/*
+ * The payload as json, which is text that was checked: reading the event has
+ * checked it.
+ */
+Datum
+sp_webhook_payload(const SpDelivery *delivery)
+{
+	return CStringGetTextDatum(pg_any_to_server(pnstrdup(delivery->payload, delivery->payload_len),
+												delivery->payload_len, PG_UTF8));
 }
 
 /*
@@ -526,20 +521,11 @@ payload_without_url(const SpEvent *event)
 
 	for (size_t i = 0; i < lengthof(secret); i++)
 	{
-		JsonbContainer *container = &event->jsonb->root;
 		Datum		path[6];
 		int			depth = 0;
 
-		/* an array on the way, which Stripe does not send, goes as a whole */
-		while (depth < 6 && secret[i][depth] != NULL &&
-			   (container == NULL || JsonContainerIsObject(container)))
-		{
-			JsonbValue *value = sp_stripe_json_get(container, secret[i][depth]);
-
+		for (; depth < 6 && secret[i][depth] != NULL; depth++)
 			path[depth] = CStringGetTextDatum(secret[i][depth]);
-			container = value != NULL && value->type == jbvBinary ? value->val.binary.data : NULL;
-			depth++;
-		}
 		stripped = DirectFunctionCall2(jsonb_delete_path, stripped,
 									   PointerGetDatum(construct_array(path, depth, TEXTOID,
 																	   -1, false, TYPALIGN_INT)));

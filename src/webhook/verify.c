@@ -82,53 +82,55 @@ sp_webhook_verify(const char *payload, size_t payload_len, text *sig, TimestampT
 }
 
 /*
- * Raise the error for a refused delivery, with a message for each situation.
+ * Raise the error for a refused delivery.
  */
 void
 sp_webhook_refuse(SpSignature why)
 {
-	const char *detail = NULL;
-	const char *hint = NULL;
+	const char *hint;
+	const char *detail = sp_webhook_refusal(why, &hint);
 
-	switch (why)
-	{
-		case SP_SIGNATURE_GOOD:
-			elog(ERROR, "a good signature cannot be refused");
-			break;
-		case SP_SIGNATURE_NO_PAYLOAD:
-			detail = "The request body is empty.";
-			break;
-		case SP_SIGNATURE_NO_HEADER:
-			detail = "There is no Stripe-Signature header.";
-			hint = "Only Stripe should know this endpoint's address; pass the request header \"Stripe-Signature\" as it arrived.";
-			break;
-		case SP_SIGNATURE_BAD_HEADER:
-			detail = "The Stripe-Signature header is malformed.";
-			break;
-		case SP_SIGNATURE_NO_TIMESTAMP:
-			detail = "The Stripe-Signature header has no timestamp.";
-			break;
-		case SP_SIGNATURE_NO_SCHEME:
-			detail = "The Stripe-Signature header has no signature of scheme v1.";
-			break;
-		case SP_SIGNATURE_NO_MATCH:
-			detail = "No signature in the header matches the request body under a configured secret.";
-			hint = "Pass the raw request body, before any parsing, and configure the signing secret of this very endpoint and mode.";
-			break;
-		case SP_SIGNATURE_TOO_OLD:
-			detail = psprintf("The signature is good, but its timestamp is more than %d seconds old.", sp_tolerance);
-			hint = "If the delivery waited in a queue, pass the time of its arrival.";
-			break;
-		case SP_SIGNATURE_IN_FUTURE:
-			detail = psprintf("The signature is good, but its timestamp is more than %d seconds ahead.", sp_tolerance);
-			hint = "Check this server's clock.";
-			break;
-	}
 	ereport(ERROR,
 			(errcode(ERRCODE_SP_SIGNATURE_REFUSED),
 			 errmsg("webhook signature refused"),
 			 errdetail_internal("%s", detail),
 			 hint ? errhint("%s", hint) : 0));
+}
+
+/*
+ * Why a delivery is refused, for each situation, and what to do about it if
+ * there is something.
+ */
+const char *
+sp_webhook_refusal(SpSignature why, const char **hint)
+{
+	*hint = NULL;
+	switch (why)
+	{
+		case SP_SIGNATURE_GOOD:
+			break;
+		case SP_SIGNATURE_NO_PAYLOAD:
+			return "The request body is empty.";
+		case SP_SIGNATURE_NO_HEADER:
+			*hint = "Only Stripe should know this endpoint's address; pass the request header \"Stripe-Signature\" as it arrived.";
+			return "There is no Stripe-Signature header.";
+		case SP_SIGNATURE_BAD_HEADER:
+			return "The Stripe-Signature header is malformed.";
+		case SP_SIGNATURE_NO_TIMESTAMP:
+			return "The Stripe-Signature header has no timestamp.";
+		case SP_SIGNATURE_NO_SCHEME:
+			return "The Stripe-Signature header has no signature of scheme v1.";
+		case SP_SIGNATURE_NO_MATCH:
+			*hint = "Pass the raw request body, before any parsing, and configure the signing secret of this very endpoint and mode.";
+			return "No signature in the header matches the request body under a configured secret.";
+		case SP_SIGNATURE_TOO_OLD:
+			*hint = "If the delivery waited in a queue, pass the time of its arrival.";
+			return psprintf("The signature is good, but its timestamp is more than %d seconds old.", sp_tolerance);
+		case SP_SIGNATURE_IN_FUTURE:
+			*hint = "Check this server's clock.";
+			return psprintf("The signature is good, but its timestamp is more than %d seconds ahead.", sp_tolerance);
+	}
+	elog(ERROR, "a good signature cannot be refused");
 }
 
 /*

@@ -21,6 +21,7 @@ extern SpSignature sp_webhook_verify(const char *payload, size_t payload_len,
 									 text *sig, TimestampTz at);
 extern const char *sp_webhook_signed_bytes(text *payload, size_t *len);
 pg_noreturn extern void sp_webhook_refuse(SpSignature why);
+extern const char *sp_webhook_refusal(SpSignature why, const char **hint);
 
 /*
  * event.c: an event, as far as it could be read.  problem says why it can not
@@ -44,11 +45,7 @@ typedef struct SpEvent
 	char	   *problem;
 } SpEvent;
 
-/*
- * An event's row in the ledger.  created leads to its one partition, and the
- * look-up locks that: so tend_ledger can not attach or drop one between the
- * look-up and the insertion that follows it.
- */
+/* An event's row in the ledger; created leads to its one partition. */
 #define SP_EVENT_KEY_LEN	4
 #define SP_EVENT_KEY_TYPES	TEXTOID, BOOLOID, TEXTOID, TIMESTAMPTZOID
 #define SP_EVENT_KEY \
@@ -59,8 +56,32 @@ extern SpEvent *sp_webhook_read_event(const char *payload, size_t payload_len);
 extern void sp_webhook_event_key(const SpEvent *event, Datum *values, bool *isnull);
 extern void sp_webhook_rethrow_if_passing(ErrorData *error);
 
+/* receive.c */
+/* One event on its way into the ledger. */
+typedef struct SpDelivery
+{
+	SpEvent    *event;
+	const char *payload;		/* as signed, UTF-8 */
+	size_t		payload_len;
+	TimestampTz received_at;
+	const char *stored;			/* its status in the ledger; NULL: it is new */
+	bool		no_handlers;	/* there are none at all */
+	bool		settled;		/* thin, and its object has been read */
+	MemoryContext context;		/* outlives SPI, for the answer */
+
+	/* what became of it */
+	const char *outcome;
+	const char *error;
+	bool		handlers_failed;
+} SpDelivery;
+
+extern void sp_webhook_receive(SpDelivery *delivery);
+extern void sp_webhook_verdict(const SpDelivery *delivery, Datum *values, bool *isnull);
+extern Datum sp_webhook_payload(const SpDelivery *delivery);
+
 /* ledger.c */
 extern void sp_webhook_init_ledger(void);
+extern bool sp_webhook_is_stored(const SpEvent *event, bool *any_handlers);
 
 /* handler.c */
 extern List *sp_webhook_find_handlers(const SpEvent *event);

@@ -23,6 +23,7 @@ my $seed = $ENV{SP_SEED} // int(rand(2**31));
 my $histories = 1000;
 my $orders = 50;
 my $received = 4;     # of these with signature and all, as Stripe delivers; the others begin behind it
+my $in_bulk = 4;      # and so many in bulk
 my $short = 5;        # so many events can be told in 120 orders
 my $few = 130;        # histories for that, and for the clients
 my $clients = 8;
@@ -56,10 +57,11 @@ $node->safe_psql($_, $setup) foreach @databases;
 
 my @told = at_once(map {
 	my $n = $_;
-	[ $databases[$n], map { sprintf "SELECT play_shuffled(%d, %s);\n", $seed + $_, $_ <= $received ? 'true' : 'false' }
+	[ $databases[$n], map { $_ > $received && $_ <= $received + $in_bulk ? sprintf "SELECT play_in_bulk(%d);\n", $seed + $_
+			: sprintf "SELECT play_shuffled(%d, %s);\n", $seed + $_, $_ <= $received ? 'true' : 'false' }
 		  grep { $_ % 2 == $n } 1 .. $orders ]
 } 0, 1);
-is(scalar(map { split /\n/ } @told), $orders, "told in $orders orders, $received of them received as webhooks");
+is(scalar(map { split /\n/ } @told), $orders, "told in $orders orders, $received of them received as webhooks, $in_bulk in bulk");
 is(join("\n", uniq(map { split /\n/ } @told)), (split /\n/, $told[0])[0], 'every order ends in the same rows in every table');
 note 'numbers: rows ' . $node->safe_psql('postgres', q(SELECT string_agg(format('%s %s', count, tablename), ', ') FROM (
 	SELECT count(*), tablename FROM state GROUP BY tablename ORDER BY tablename) AS s));
@@ -95,7 +97,7 @@ my ($some, $some_events) = split /\|/, $node->safe_psql('postgres', qq(
 	my $n = $_;
 	[ $databases[$n], map { "SELECT play_permuted($_, $short, $few);\n" } grep { $_ % 2 == $n } 0 .. 119 ]
 } 0, 1);
-note "numbers: $orders orders at random, $received of them received as webhooks; $some histories in all orders; $clients clients at once";
+note "numbers: $orders orders at random, $received of them received as webhooks, $in_bulk in bulk; $some histories in all orders; $clients clients at once";
 is(scalar(map { split /\n/ } @told), 120, "$some histories of up to $short events, $some_events events, told in all orders");
 is(join("\n", uniq(map { split /\n/ } @told)), (split /\n/, $told[0])[0], 'every order ends in the same rows in every table');
 
@@ -211,6 +213,33 @@ BEGIN
 	PERFORM forget(), set_config('stripe_portal.webhook_secret', 'whsec_order', true);
 	PERFORM tell(payload, receive) FROM shuffled(seed, few) AS payload;
 	RETURN digest(coalesce(few || ' histories', 'all'));
+END $$;
+
+-- Up to a hundred at a time, in between what is read.
+CREATE FUNCTION play_in_bulk(seed bigint) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	payload text;
+	waiting text[] := '{}';
+	receipt record;
+BEGIN
+	PERFORM forget(), set_config('stripe_portal.webhook_secret', 'whsec_order', true);
+	FOR payload IN SELECT shuffled(seed) UNION ALL SELECT NULL LOOP
+		IF payload IS NULL OR payload::jsonb ? 'as_of' OR cardinality(waiting) = 100 THEN
+			FOR receipt IN
+				SELECT * FROM stripe_receive_webhooks(waiting, ARRAY(SELECT stripe_sign_webhook(w, 'whsec_order') FROM unnest(waiting) AS w))
+				WHERE outcome NOT IN ('applied', 'duplicate')
+			LOOP
+				RAISE 'event % is %: %', receipt.event, receipt.outcome, receipt.error;
+			END LOOP;
+			waiting := '{}';
+		END IF;
+		IF payload::jsonb ? 'as_of' THEN
+			PERFORM tell(payload, false);
+		ELSIF payload IS NOT NULL THEN
+			waiting := waiting || payload;
+		END IF;
+	END LOOP;
+	RETURN digest('all');
 END $$;
 
 CREATE PROCEDURE deliver_shuffled(seed bigint, few integer) LANGUAGE plpgsql AS $$
