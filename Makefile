@@ -11,7 +11,7 @@ OBJS       = src/$(EXTENSION).o src/query.o src/upgrade.o $(patsubst %.c,%.o,$(f
 # another topic; an upgrade re-applies the second half as it stands.  A topic
 # with much to say has schema_<part>.sql and api_<part>.sql beside them.
 SCHEMA     = $(foreach t,$(TOPICS),$(sort $(wildcard src/$(t)/schema*.sql)))
-API        = $(foreach t,$(TOPICS),$(sort $(wildcard src/$(t)/api*.sql))) src/capability.sql src/grants.sql
+API        = $(foreach t,$(TOPICS),$(sort $(wildcard src/$(t)/api*.sql))) src/row_security.sql src/capability.sql src/grants.sql
 # Released scripts are installed as they are.  Of an upgrade to the current
 # version src/upgrade has what changed in the tables, the rest is built; its
 # last build takes its place there when the version rises.
@@ -36,7 +36,7 @@ REGRESS        = install \
                  portal refresh return return_token configuration configuration_apply flow my_session user_mapping \
                  sync drift tick \
                  winback winback_offer winback_flow winback_lift winback_send advice \
-                 privileges capability upgrade readme
+                 row_security privileges capability upgrade readme
 REGRESS_OPTS   = --temp-instance=./tmp_check --encoding=UTF8 --no-locale --launcher=test/with_stripe
 ISOLATION      = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=test/isolation --temp-instance=./tmp_check_iso --encoding=UTF8 --no-locale \

@@ -201,6 +201,7 @@ SELECT subscription, problem FROM stripe_portal.access WHERE customer = 'cus_del
 CREATE ROLE regress_reader;
 GRANT USAGE ON SCHEMA stripe_portal TO regress_reader;
 GRANT SELECT ON stripe_portal.access, stripe_portal.access_rule, stripe_portal.subscription, stripe_portal.customer TO regress_reader;
+GRANT EXECUTE ON FUNCTION stripe_portal.all_customers TO regress_reader;
 SET ROLE regress_reader;
 SELECT subscription FROM stripe_portal.access WHERE customer = 'cus_many' AND flow = 'access' AND problem IS NULL;
 RESET ROLE;

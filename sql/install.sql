@@ -79,6 +79,7 @@ DROP TABLE before;
 CREATE SCHEMA stripe_portal;
 CREATE EXTENSION stripe_portal;
 \set VERBOSITY default
+\set SHOW_CONTEXT never
 CREATE EXTENSION stripe_portal SCHEMA stripe_portal;
 \set VERBOSITY terse
 DROP SCHEMA stripe_portal;

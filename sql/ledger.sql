@@ -96,13 +96,14 @@ SELECT * FROM deliver(event('evt_march', '2024-03-31', 'cus_6'));
 SELECT * FROM tend();
 ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM regress_reader, PUBLIC;
 SELECT c.relname, (SELECT count(*) FROM pg_index AS i WHERE i.indrelid = c.oid) AS indexes,
-       (SELECT count(*) FROM pg_constraint AS k WHERE k.conrelid = c.oid) AS constraints,
+       (SELECT count(*) FROM pg_constraint AS k WHERE k.conrelid = c.oid AND k.contype <> 'n') AS constraints,
        (SELECT attcompression FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname = 'payload')
            = (SELECT attcompression FROM pg_attribute AS a WHERE a.attrelid = 'stripe_portal.event'::regclass AND a.attname = 'payload') AS compression,
        has_table_privilege('regress_reader', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') AS open
 FROM pg_class AS c WHERE c.oid IN ('stripe_portal.event_default'::regclass, 'stripe_portal.event_2024_03'::regclass) ORDER BY 1 DESC;
 GRANT USAGE ON SCHEMA stripe_portal TO regress_reader;
 GRANT SELECT ON stripe_portal.event, stripe_portal.event_failed, stripe_portal.event_thin TO regress_reader;
+GRANT EXECUTE ON FUNCTION stripe_portal.all_customers TO regress_reader;
 SET ROLE regress_reader;
 SELECT count(*) FROM stripe_portal.event_failed WHERE next_attempt IS NOT NULL;
 SELECT count(*) FROM stripe_portal.event_thin WHERE path IS NOT NULL;

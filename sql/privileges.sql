@@ -74,7 +74,7 @@ SHOW stripe_portal.webhook_secret;
 RESET ROLE;
 SELECT customer, refused, opened_by FROM stripe_portal.session WHERE customer = 'cus_1';
 
--- SELECT on these views is enough to read them.
+-- To read these views, it takes SELECT on them, and the right to see all customers.
 CREATE ROLE regress_analyst;
 GRANT USAGE ON SCHEMA stripe_portal TO regress_analyst;
 GRANT SELECT ON stripe_portal.subscription, stripe_portal.subscription_item,
@@ -82,6 +82,11 @@ GRANT SELECT ON stripe_portal.subscription, stripe_portal.subscription_item,
 GRANT EXECUTE ON FUNCTION stripe_mrr_bridge, stripe_retention, stripe_churn, stripe_churn_rate, stripe_uncancel_rate,
     stripe_cancel_comments, stripe_decline_report, stripe_decline_recovery, stripe_decline_wasted,
     stripe_decline_curable, stripe_at_risk, stripe_churn_leak, stripe_churn_report, stripe_amount TO regress_analyst;
+SET ROLE regress_analyst;
+SELECT count(*) FROM stripe_portal.session_unreturned;
+SELECT count(*) FROM stripe_portal.subscription;
+RESET ROLE;
+GRANT EXECUTE ON FUNCTION stripe_portal.all_customers TO regress_analyst;
 INSERT INTO stripe_portal.subscription (id, livemode, customer, status, items, event, event_created)
 VALUES ('sub_1', false, 'cus_9', 'active', '[{"id": "si_1", "current_period_end": 1700000000}]', 'evt_1', now());
 SET ROLE regress_analyst;

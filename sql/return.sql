@@ -23,6 +23,11 @@ SELECT url, attempt('https://app.example.com/' || url) FROM unnest(ARRAY[
     '?s=bps_1', 'bps_1', '?s=cs_test_a1', '?s=cs_live_a1', '?s=%63s_live_a1', '?x=%00bps_1',
     '?s={CHECKOUT_SESSION_ID}', '?s=%7BCHECKOUT_SESSION_ID%7d', '{anything}/x'
 ]) WITH ORDINALITY AS u (url, n) ORDER BY n;
+-- a host that one reader takes for another, or none
+SELECT url, attempt(url) FROM unnest(ARRAY[
+    'https://app.example.com:99999/', 'https://app.example.com:0/', 'https://app.example.com:65535/', 'https://app]', 'https://[::1/', 'https://[fe80::1]:8443/',
+    'https://[::g]/', 'https://app%2eexample.com/', 'https://a,b.example.com/', 'https://0x7f.1/', 'https://127.1/', 'https://192.0.2.1/', 'https://192.0.2.256/'
+]) WITH ORDINALITY AS u (url, n) ORDER BY n;
 -- a query that no server sees
 SELECT url, attempt('https://app.example.com/' || url) FROM unnest(ARRAY['#tab?x=1', '?x=1#tab?y=2', '#?']) AS url;
 -- what only looks like it

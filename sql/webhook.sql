@@ -38,9 +38,16 @@ SELECT outcome FROM deliver(event('evt_session', 'billing_portal.session.created
       "return_url": "https://app.example.com/?t=secret", "flow": {"type": "payment_method_update", "after_completion": {
           "type": "redirect", "redirect": {"return_url": "https://app.example.com/?t=secret"}}}}'));
 SELECT payload #> '{data,object}' AS object FROM stripe_portal.event WHERE id = 'evt_session';
+-- where they would be, but for an array that Stripe does not send
+SELECT outcome FROM deliver(event('evt_odd_session', 'billing_portal.session.created', 0,
+    '{"object": "billing_portal.session", "id": "bps_2", "flow": [{"after_completion": {"redirect": {"return_url": "https://app.example.com/?t=secret"}}}]}'));
+SELECT payload #> '{data,object}' AS object FROM stripe_portal.event WHERE id = 'evt_odd_session';
 
 SELECT outcome FROM deliver('{"id": "", "livemode": false, "data": {"object": {"object": "billing_portal.session", "url": "https://billing.stripe.com/p/session/test_secret"}}}');
 SELECT count(*) FROM stripe_portal.event AS e WHERE position('test_secret' IN convert_from(e.body, 'UTF8')) > 0;
+
+-- an account goes into the head of requests
+SELECT event, outcome, error FROM deliver('{"id": "evt_account", "livemode": true, "account": "acct_1\r\nX: y"}');
 
 -- bytea is the same; the time of arrival can be given.
 SELECT outcome FROM stripe_receive_webhook(:'jenny'::bytea, stripe_sign_webhook(:'jenny', 'whsec_test_secret'));

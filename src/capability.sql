@@ -12,9 +12,35 @@ FROM (VALUES
         'stripe_portal_session', 'stripe_portal_open', 'stripe_portal_return',
         'stripe_is_active', 'stripe_require_active', 'stripe_refresh', 'stripe_winback_open']),
 
-    -- Customers themselves, by way of a gateway or with a role of their own.
+    -- Customers themselves, by way of a gateway or with a role of their own:
+    -- of their own rows (see row_security.sql) what is about them, and not what
+    -- is the merchant's business, such as metadata and what an offer is made by.
     ('customer', 'USAGE', ARRAY['stripe_portal']),
-    ('customer', 'EXECUTE', ARRAY['stripe_my_portal_session', 'asking_customer']),
+    ('customer', 'EXECUTE', ARRAY['stripe_my_portal_session',
+        -- what row-level security calls
+        'asking_customer']),
+    ('customer', 'SELECT (id, livemode, account, email, name, phone, address, shipping, currency, balance,'
+                 ' default_payment_method, preferred_locales, tax_exempt, created)',
+        ARRAY['customer']),
+    ('customer', 'SELECT (id, livemode, account, customer, status, currency, collection_method, items,'
+                 ' current_period_start, current_period_end, trial_start, trial_end, cancel_at, cancel_at_period_end,'
+                 ' canceled_at, ended_at, cancellation_reason, cancellation_feedback, cancellation_feedback_option,'
+                 ' cancellation_comment, pause_collection, default_payment_method, latest_invoice, start_date, created)',
+        ARRAY['subscription']),
+    ('customer', 'SELECT', ARRAY['subscription_item']),
+    ('customer', 'SELECT (id, livemode, account, customer, attached, type, brand, last4, exp_month, exp_year, created)',
+        ARRAY['payment_method']),
+    ('customer', 'SELECT (customer, livemode, account, lookup_keys)', ARRAY['entitlement']),
+    ('customer', 'SELECT (id, livemode, account, number, customer, subscription, status, billing_reason, currency, amount_due,'
+                 ' amount_paid, amount_remaining, subtotal, total, due_date, period_start, period_end, finalized_at, paid_at,'
+                 ' voided_at, created)',
+        ARRAY['invoice']),
+    ('customer', 'SELECT (id, livemode, account, customer, flow, subscription, refused, created, returned_at)', ARRAY['session']),
+    ('customer', 'SELECT (subscription, livemode, account, customer, began_at, asked_at, undone_at, effective_at, ended_at,'
+                 ' feedback, feedback_option, comment, product, price, quantity)',
+        ARRAY['cancellation']),
+    ('customer', 'SELECT (livemode, account, customer, subscription, kind, sent_at, expires_at, accepted_at, code)',
+        ARRAY['winback_offer']),
 
     -- Whoever receives webhooks.
     ('webhook', 'EXECUTE', ARRAY[
@@ -24,7 +50,8 @@ FROM (VALUES
     ('mailer', 'EXECUTE', ARRAY[
         'stripe_winback_claim', 'stripe_winback_sent', 'stripe_winback_failed']),
 
-    -- Analysts.  Of customers and events only what is not personal.
+    -- Analysts.  Of customers and events only what is not personal, which the
+    -- errors of events and of reading may be: they repeat what was in an object.
     ('reader', 'USAGE', ARRAY['stripe_portal']),
     ('reader', 'SELECT', ARRAY[
         'product', 'price', 'coupon', 'promotion_code', 'discount',
@@ -35,16 +62,16 @@ FROM (VALUES
         'session', 'session_unreturned', 'change_unexplained',
         'configuration', 'billing_portal_configuration', 'configuration_drift',
         'cancellation', 'winback_rule', 'winback_offer', 'advice',
-        'event_failed', 'event_thin', 'event_type', 'event_cursor', 'sync_cursor', 'sync_progress',
-        'tick_part', 'tick_run', 'tick_status', 'capability']),
+        'event_thin', 'event_type', 'event_cursor', 'tick_part', 'capability']),
+    ('reader', 'SELECT (part, started, finished, portions, last_success)', ARRAY['tick_run']),
     ('reader', 'SELECT (id, livemode, account, customer_account, currency, balance, delinquent, default_payment_method,'
                ' default_source, preferred_locales, tax_exempt, created, deleted, event, event_created, refetch)',
         ARRAY['customer']),
-    ('reader', 'SELECT (id, livemode, account, type, created, api_version, object_id, status, error, attempts,'
+    ('reader', 'SELECT (id, livemode, account, type, created, api_version, object_id, status, attempts,'
                ' last_attempt_at, received_at)',
         ARRAY['event']),
     ('reader', 'EXECUTE', ARRAY[
-        'stripe_is_active', 'stripe_subscription_at', 'stripe_subscriptions_at',
+        'all_customers', 'stripe_is_active', 'stripe_subscription_at', 'stripe_subscriptions_at',
         'stripe_mrr_bridge', 'stripe_churn', 'stripe_churn_rate', 'stripe_churn_leak', 'stripe_retention',
         'stripe_cancel_comments', 'stripe_uncancel_rate', 'stripe_at_risk', 'stripe_churn_report', 'stripe_amount',
         'stripe_decline_report', 'stripe_decline_recovery', 'stripe_decline_wasted', 'stripe_decline_curable',
@@ -61,7 +88,7 @@ FROM (VALUES
         'event_failed', 'event_thin', 'event_cursor', 'sync_cursor', 'sync_progress',
         'tick_part', 'tick_run', 'tick_status', 'capability']),
     ('operator', 'EXECUTE', ARRAY[
-        'stripe_portal_configure', 'stripe_portal_configuration_diff', 'stripe_portal_configuration_apply',
+        'all_customers', 'stripe_portal_configure', 'stripe_portal_configuration_diff', 'stripe_portal_configuration_apply',
         'stripe_sync', 'stripe_catch_up', 'stripe_portal_tick',
         'stripe_drift', 'stripe_replay', 'stripe_resolve_thin', 'stripe_refresh', 'stripe_refresh_coupon',
         'retry_failed', 'tend_ledger', 'configuration_drift',
@@ -73,7 +100,7 @@ FROM (VALUES
 unnest(objects) AS object;
 
 COMMENT ON VIEW stripe_portal.capability IS 'What stripe_portal_grant grants. Functions that begin with stripe_ are those for users, all else is in schema stripe_portal';
-COMMENT ON COLUMN stripe_portal.capability.capability IS 'app: open the portal for any customer, and ask who is active. customer: open one''s own. webhook: receive events. mailer: send win-back messages. reader: read tables and reports, but for personal data of customers and the contents of events. operator: configurations, reading from Stripe, the tick, dead letters';
+COMMENT ON COLUMN stripe_portal.capability.capability IS 'app: open the portal for any customer, and ask who is active. customer: open one''s own, and see one''s own rows. webhook: receive events. mailer: send win-back messages. reader: read tables and reports, but for personal data of customers and the contents of events. operator: configurations, reading from Stripe, the tick, dead letters';
 COMMENT ON COLUMN stripe_portal.capability.privilege IS 'EXECUTE on the functions and procedures of that name, SELECT on a table or view, or on some of its columns, or USAGE on the schema';
 
 CREATE OR REPLACE FUNCTION stripe_portal.capability_target(privilege text, object text)

@@ -21,6 +21,12 @@
 #define pg_noreturn pg_attribute_noreturn()
 #endif
 
+/* One function checks rights on all kinds of objects since 16. */
+#if PG_VERSION_NUM < 160000
+#define object_aclcheck(class, object, role, mode) \
+	pg_proc_aclcheck(object, role, mode)
+#endif
+
 /* A named wait event needs no shared memory of ours since 17. */
 #if PG_VERSION_NUM >= 170000
 #include "utils/wait_event.h"

@@ -4,7 +4,7 @@
 #     Installs what is missing, builds the extension and runs every test.
 #
 # Usage: test/all.sh [STEP...]
-#     Steps: lint regress isolation tap unit npm page; all of them by default.
+#     Steps: lint regress isolation tap unit npm page fuzz; all of them by default.
 #
 # One line per test, with the numbers it ran with where they tell something, the
 # differences of those that fail, and at the end "N passed, N failed".  PG_MAJOR
@@ -17,12 +17,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 steps=("$@")
 if ((${#steps[@]} == 0)); then
-    steps=(lint regress isolation tap unit npm page)
+    steps=(lint regress isolation tap unit npm page fuzz)
 fi
 
 if [[ -z ${SP_WORK:-} ]]; then
-    packages=("${RUN_PACKAGES[@]}" "${MAIL_PACKAGES[@]}" clang libipc-run-perl shellcheck "postgresql-$PG_MAJOR-cron"
-        chromium fonts-dejavu-core python3-yaml)
+    packages=("${RUN_PACKAGES[@]}" "${MAIL_PACKAGES[@]}" clang libclang-rt-dev libipc-run-perl shellcheck
+        "postgresql-$PG_MAJOR-cron" pgbouncer chromium fonts-dejavu-core python3-yaml)
     # Node often comes from elsewhere than Debian, npm included.
     command -v node >/dev/null || packages+=(nodejs)
     command -v npm >/dev/null || packages+=(npm)
@@ -241,6 +241,11 @@ step_page() {
     collect dashboards python3 test/dashboards.py
 }
 
+# The fuzz targets for a moment; longer runs are for the script itself.
+step_fuzz() {
+    collect fuzz test/fuzz/run.sh 10
+}
+
 build || steps=()           # there is nothing to test then
 for step in "${steps[@]}"; do
     case $step in
@@ -251,6 +256,7 @@ for step in "${steps[@]}"; do
         unit) step_unit ;;
         npm) step_npm ;;
         page) step_page ;;
+        fuzz) step_fuzz ;;
         *) not_ok "$step: no such step" ;;
     esac
 done

@@ -56,7 +56,7 @@ WITH told AS (
 )
 SELECT customer, livemode, account, at, country
 FROM (SELECT s.*, lag(s.country) OVER (PARTITION BY customer, livemode, account ORDER BY at) AS before FROM second AS s) AS s
-WHERE country IS DISTINCT FROM before;
+WHERE country IS DISTINCT FROM before AND (SELECT stripe_portal.all_customers());
 
 COMMENT ON VIEW stripe_portal.customer_moved IS
 'In which country each customer was first known to be, and when it turned out to be another one; at is -infinity for who has only ever been shown in one, by events that do not say since when';

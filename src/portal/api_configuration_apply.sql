@@ -54,6 +54,10 @@ BEGIN
     -- The oldest is the one; the list begins with the newest.
     LOOP
         page := stripe_portal.api('GET', '/v1/billing_portal/configurations', params, connected);
+        -- taken for an empty list, it would lead to a second object
+        IF jsonb_typeof(page -> 'data') IS DISTINCT FROM 'array' THEN
+            RAISE EXCEPTION 'Stripe''s answer is not a list of portal configurations' USING ERRCODE = 'SP502';
+        END IF;
         found := coalesce((
             SELECT item
             FROM jsonb_array_elements(page -> 'data') WITH ORDINALITY AS data (item, n)

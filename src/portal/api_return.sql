@@ -1,6 +1,7 @@
 -- portal: what happened between the way to the portal and the way back.
 --
 -- Views, not functions: who may read a view may not call the functions in it.
+-- Those that others may read are for those who see all customers.
 -- Subscriptions are compared in Stripe's own shape, so that a snapshot, a row
 -- and an event go through the same comparison.
 
@@ -165,7 +166,8 @@ SELECT s.id AS session, s.livemode, s.account, s.customer, s.flow, s.subscriptio
         FROM stripe_portal.observed_change AS c
         WHERE c.session = s.id) AS outcome
 FROM stripe_portal.session AS s
-WHERE s.return_until IS NOT NULL AND s.returned_at IS NULL;
+WHERE s.return_until IS NOT NULL AND s.returned_at IS NULL
+  AND (SELECT stripe_portal.all_customers());
 
 COMMENT ON VIEW stripe_portal.session_unreturned IS
 'Sessions that were opened with a {token} to come back with, which nobody has: whether it still works, and what changed since, as in stripe_portal.observed_change';
@@ -174,7 +176,7 @@ CREATE OR REPLACE VIEW stripe_portal.change_unexplained AS
 SELECT DISTINCT ON (c.livemode, c.account, c.subscription, c.since, c.outcome, c.details)
        c.event, c.livemode, c.account, c.customer, c.subscription, c.since AS at, c.outcome, c.details
 FROM stripe_portal.observed_change AS c
-WHERE c.event IS NOT NULL
+WHERE c.event IS NOT NULL AND (SELECT stripe_portal.all_customers())
   -- what had been scheduled was to be expected
   AND NOT (c.outcome = 'canceled' AND (c.details ->> 'scheduled')::boolean)
   AND NOT EXISTS (

@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 
 #include "compat.h"
@@ -28,6 +29,7 @@ static void check_placement(const char *url);
 static int placeholder_at(const char *url);
 static char *fill(const char *url, const SpReturnValues *values);
 static void check_filled(const char *url, const char *allowed_hosts);
+static bool is_host(const char *host, size_t len);
 static bool is_loopback(const char *host, size_t len);
 static bool host_is_allowed(const char *host, size_t len, const char *allowed_hosts);
 static void check_literals(const char *url);
@@ -174,13 +176,16 @@ check_filled(const char *url, const char *allowed_hosts)
 	}
 	if (host_end == host)
 		refuse("It has no host.");
+	if (!is_host(host, host_end - host))
+		refuse("Its host is malformed.");
 
 	port = host_end;
 	if (port < authority + authority_len)
 	{
 		size_t		digits = strspn(port + 1, "0123456789");
 
-		if (*port != ':' || digits == 0 || digits > 5 || port + 1 + digits != authority + authority_len)
+		if (*port != ':' || digits == 0 || digits > 5 || port + 1 + digits != authority + authority_len ||
+			atoi(port + 1) < 1 || atoi(port + 1) > 65535)
 			refuse("Its port is malformed.");
 	}
 
@@ -286,6 +291,28 @@ hex_decode_byte(const char *digits, char *byte)
 	}
 	*byte = (char) value;
 	return true;
+}
+
+/*
+ * Is it a name or an address in its usual form?  Whatever else browsers take
+ * for a host, some read one way and some another: with percent-encoding in it,
+ * or as an address in octal.
+ */
+static bool
+is_host(const char *host, size_t len)
+{
+	char	   *name = pnstrdup(host, len);
+	char	   *last = strrchr(name, '.');
+	struct in6_addr address;
+
+	if (*name == '[')
+	{
+		name[len - 1] = '\0';
+		return inet_pton(AF_INET6, name + 1, &address) == 1;
+	}
+	if (isdigit((unsigned char) (last != NULL ? last[1] : *name)))
+		return inet_pton(AF_INET, name, &address) == 1;
+	return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._") == len;
 }
 
 static bool

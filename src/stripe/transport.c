@@ -234,6 +234,11 @@ ensure_engine(void)
 	if (engine.multi == NULL)
 		out_of_memory();
 
+#if LIBCURL_VERSION_NUM >= 0x081400
+	/* As in start_exchange(); here is where the threads are since 8.20. */
+	curl_multi_setopt(engine.multi, CURLMOPT_QUICK_EXIT, 1L);
+#endif
+
 	/* To one host, each exchange at a time needs one connection. */
 	curl_multi_setopt(engine.multi, CURLMOPT_MAXCONNECTS, 1L);
 	curl_multi_setopt(engine.multi, CURLMOPT_SOCKETFUNCTION, note_socket);
@@ -485,21 +490,22 @@ take_answer(Exchange *exchange, CURLcode result)
 }
 
 /*
- * How far did the exchange come?  libcurl's times are zero until their phase is
- * over, but say nothing reliable about the phases after that of the lookup.
+ * How far did the exchange come?  libcurl's times say nothing reliable about
+ * the phases after that of the lookup: what they count from, and when they are
+ * set, differs from version to version.
  */
 static SpHttpPhase
 current_phase(const Exchange *exchange)
 {
 	curl_off_t	looked_up = 0;
-	curl_off_t	connected = 0;
+	long		sent = 0;
 
 	curl_easy_getinfo(exchange->easy, CURLINFO_NAMELOOKUP_TIME_T, &looked_up);
-	curl_easy_getinfo(exchange->easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
+	curl_easy_getinfo(exchange->easy, CURLINFO_REQUEST_SIZE, &sent);
 
 	if (exchange->answer_began)
 		return SP_PHASE_READ;
-	if (connected > 0)
+	if (sent > 0)
 		return SP_PHASE_WAIT;
 	if (exchange->tls_began)
 		return SP_PHASE_TLS;

@@ -73,6 +73,28 @@ $$;
 COMMENT ON FUNCTION stripe_portal.raise_answer(text, integer, json) IS
 'Raises what a row of fetch says that went wrong, if anything did';
 
+CREATE OR REPLACE FUNCTION stripe_portal.require_list(path text, status integer, body json)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM stripe_portal.raise_answer(path, status, body);
+    -- to take it for an empty one would be to take all objects for deleted
+    IF json_typeof(body -> 'data') IS DISTINCT FROM 'array' THEN
+        RAISE EXCEPTION 'Stripe''s answer is not a list'
+            USING ERRCODE = 'SP502', DETAIL = format('HTTP status %s for GET %s.', status, path);
+    ELSIF EXISTS (SELECT FROM json_array_elements(body -> 'data') AS item
+                  WHERE (item ->> 'livemode')::boolean <> stripe_portal.key_livemode()) THEN
+        RAISE EXCEPTION 'Stripe''s answer is not of % mode', CASE WHEN stripe_portal.key_livemode() THEN 'live' ELSE 'test' END
+            USING ERRCODE = 'SP502', DETAIL = format('HTTP status %s for GET %s.', status, path);
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.require_list(text, integer, json) IS
+'Raises what a row of fetch says that went wrong, and SP502 for an answer that is not a list, or one of the other mode''s objects';
+
 CREATE OR REPLACE FUNCTION stripe_portal.encode_id(id text)
 RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -96,7 +118,7 @@ BEGIN
     END IF;
     LOOP
         SELECT * INTO answer FROM stripe_portal.fetch(ARRAY['/v1/subscription_items'], ARRAY[params], account);
-        PERFORM stripe_portal.raise_answer('/v1/subscription_items', answer.status, answer.body);
+        PERFORM stripe_portal.require_list('/v1/subscription_items', answer.status, answer.body);
         items := items || stripe_portal.read_payload(answer.body -> 'data');
         as_of := least(as_of, answer.as_of);
         EXIT WHEN (answer.body ->> 'has_more')::boolean IS NOT TRUE OR items = '[]';

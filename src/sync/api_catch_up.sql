@@ -14,7 +14,7 @@ DECLARE
     answer record;
 BEGIN
     SELECT * INTO answer FROM stripe_portal.fetch('{/v1/events}', ARRAY['{"limit": 1}']::jsonb[], account);
-    PERFORM stripe_portal.raise_answer('/v1/events', answer.status, answer.body);
+    PERFORM stripe_portal.require_list('/v1/events', answer.status, answer.body);
     event := answer.body #>> '{data,0,id}';
     created := coalesce(stripe_portal.read_time((answer.body #> '{data,0,created}')::jsonb), answer.as_of);
     as_of := answer.as_of;

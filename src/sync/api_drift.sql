@@ -29,7 +29,7 @@ BEGIN
                 ARRAY(SELECT stripe_portal.list_params(lists[n], created_from, created_to, last_ids[n]) FROM unnest(reading) AS n),
                 account) AS f
         LOOP
-            PERFORM stripe_portal.raise_answer(paths[answer.n], answer.status, answer.body);
+            PERFORM stripe_portal.require_list(paths[answer.n], answer.status, answer.body);
             RETURN QUERY
                 SELECT kinds[answer.n], w.whole, w.as_of
                 FROM json_array_elements(answer.body -> 'data') AS e,
@@ -139,7 +139,7 @@ BEGIN
             ARRAY(SELECT jsonb_build_object('subscription', id, 'status', 'paid', 'limit', 100) FROM unnest(subscriptions) AS id),
             account) AS f
     LOOP
-        PERFORM stripe_portal.raise_answer('/v1/invoices', answer.status, answer.body);
+        PERFORM stripe_portal.require_list('/v1/invoices', answer.status, answer.body);
         -- the first invoice of a trial is paid with nothing
         IF NOT EXISTS (SELECT FROM json_array_elements(answer.body -> 'data') AS invoice
                        WHERE (invoice ->> 'amount_paid')::bigint > 0) THEN

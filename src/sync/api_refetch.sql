@@ -80,7 +80,7 @@ BEGIN
             entitlements := '[]';
             EXIT;
         END IF;
-        PERFORM stripe_portal.raise_answer(path, answer.status, answer.body);
+        PERFORM stripe_portal.require_list(path, answer.status, answer.body);
         entitlements := entitlements || stripe_portal.read_payload(answer.body -> 'data');
         EXIT WHEN (answer.body ->> 'has_more')::boolean IS NOT TRUE OR entitlements = '[]';
         params := params || jsonb_build_object('starting_after', entitlements #> '{-1,id}');
@@ -91,7 +91,7 @@ END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.read_entitlements(text, text) IS
-'All that a customer is entitled to now, read from Stripe, in the form in which events tell it; as_of is that of the oldest part. Errors as in raise_answer and fetch';
+'All that a customer is entitled to now, read from Stripe, in the form in which events tell it; as_of is that of the oldest part. Errors as in require_list and fetch';
 
 CREATE OR REPLACE FUNCTION stripe_portal.refetch(place text DEFAULT NULL, kinds text[] DEFAULT NULL)
 RETURNS text

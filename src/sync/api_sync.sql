@@ -236,6 +236,8 @@ BEGIN
         RETURN;
     END IF;
 
+    PERFORM stripe_portal.require_list(coalesce((SELECT k.path FROM stripe_portal.sync_kind AS k WHERE k.object = slice.object), '/v1/events'),
+                                       page.status, page.body);
     IF size > 0 THEN
         FOR tries IN 1 .. 5 LOOP
             BEGIN

@@ -132,6 +132,7 @@ BEGIN
         partition := to_char(month, '"event_"YYYY_MM');
         BEGIN
             EXECUTE format('CREATE TABLE stripe_portal.%I (LIKE stripe_portal.event_default INCLUDING ALL)', partition);
+            EXECUTE format('ALTER TABLE stripe_portal.%I ENABLE ROW LEVEL SECURITY', partition);
             -- rights go through the partitioned table, whatever the owner's default privileges are
             FOR other IN
                 SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS name

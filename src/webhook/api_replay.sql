@@ -78,7 +78,9 @@ COMMENT ON FUNCTION @extschema@.stripe_replay(timestamptz, boolean, text, timest
 -- Dead letters
 -- ---------------------------------------------------------------------------
 
--- The views call no function of ours: who may read them may not call those.
+-- The views read with their owner's rights, since of an event's contents they
+-- show what is not personal.  They are for those who see all customers, and
+-- call no other function of ours: who may read them may not call those.
 
 CREATE OR REPLACE VIEW stripe_portal.event_failed AS
 SELECT id, livemode, account, created, type, object_id, error, attempts, received_at, last_attempt_at,
@@ -86,7 +88,7 @@ SELECT id, livemode, account, created, type, object_id, error, attempts, receive
             THEN last_attempt_at + least(interval '1 minute' * 2 ^ least(attempts - 1, 11), interval '1 day')
        END AS next_attempt
 FROM stripe_portal.event
-WHERE status = 'failed';
+WHERE status = 'failed' AND (SELECT stripe_portal.all_customers());
 
 COMMENT ON VIEW stripe_portal.event_failed IS 'Dead letters: events that could not be applied, each with its last error';
 COMMENT ON COLUMN stripe_portal.event_failed.next_attempt IS 'From when on retry_failed tries it again: a minute after the first attempt, twice as long after each further one, a day at most; NULL for a body that is no event';
@@ -133,7 +135,7 @@ SELECT e.id, e.livemode, e.account, e.created, e.type,
        e.attempts, e.received_at
 FROM stripe_portal.event AS e
 CROSS JOIN LATERAL (SELECT replace(e.payload::text, '\u0000', '\ufffd')::jsonb -> 'related_object') AS related (object)
-WHERE e.status = 'thin';
+WHERE e.status = 'thin' AND (SELECT stripe_portal.all_customers());
 
 COMMENT ON VIEW stripe_portal.event_thin IS 'Thin events whose object has yet to be read from Stripe';
 COMMENT ON COLUMN stripe_portal.event_thin.object_type IS 'What kind of object it is about, in Stripe''s words';

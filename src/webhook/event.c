@@ -33,6 +33,7 @@ PG_FUNCTION_INFO_V1(stripe_read_payload);
 
 static Jsonb *read_jsonb(const char *payload, size_t payload_len, char **problem);
 static char *name_body(const char *payload, size_t payload_len);
+static bool is_account(const char *account);
 static bool payload_mentions(const char *payload, size_t payload_len, const char *word);
 static char *read_object_id(JsonbContainer *object);
 static bool read_unix_time(JsonbContainer *object, const char *key, TimestampTz *result);
@@ -61,9 +62,12 @@ sp_webhook_read_event(const char *payload, size_t payload_len)
 	account = sp_stripe_json_text(root, event->thin ? "context" : "account");
 	livemode = sp_stripe_json_get(root, "livemode");
 
-	/* These three are the key of its row, and have to fit into an index. */
+	/*
+	 * These three are the key of its row, and have to fit into an index.  The
+	 * account also goes into the head of requests about what is in its rows.
+	 */
 	if (id == NULL || *id == '\0' || strlen(id) > MAX_ID_LEN ||
-		(account != NULL && strlen(account) > MAX_ID_LEN) ||
+		(account != NULL && !is_account(account)) ||
 		livemode == NULL || livemode->type != jbvBool)
 	{
 		if (event->jsonb != NULL)
@@ -102,6 +106,20 @@ sp_webhook_read_event(const char *payload, size_t payload_len)
 	else if (object == NULL)
 		event->problem = "the event has no \"data.object\"";
 	return event;
+}
+
+/*
+ * Whether it can be the id of an account; an empty one is the key's own.
+ */
+static bool
+is_account(const char *account)
+{
+	for (const char *p = account; *p != '\0'; p++)
+	{
+		if (*p <= ' ' || *p > '~')
+			return false;
+	}
+	return strlen(account) <= MAX_ID_LEN;
 }
 
 /*

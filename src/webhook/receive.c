@@ -33,6 +33,7 @@
 #include "utils/timestamp.h"
 
 #include "query.h"
+#include "stripe/json.h"
 #include "stripe/request.h"
 #include "stripe_portal.h"
 #include "webhook/webhook.h"
@@ -521,11 +522,20 @@ payload_without_url(const SpEvent *event)
 
 	for (size_t i = 0; i < lengthof(secret); i++)
 	{
+		JsonbContainer *container = &event->jsonb->root;
 		Datum		path[6];
 		int			depth = 0;
 
-		for (; depth < 6 && secret[i][depth] != NULL; depth++)
+		/* an array on the way, which Stripe does not send, goes as a whole */
+		while (depth < 6 && secret[i][depth] != NULL &&
+			   (container == NULL || JsonContainerIsObject(container)))
+		{
+			JsonbValue *value = sp_stripe_json_get(container, secret[i][depth]);
+
 			path[depth] = CStringGetTextDatum(secret[i][depth]);
+			container = value != NULL && value->type == jbvBinary ? value->val.binary.data : NULL;
+			depth++;
+		}
 		stripped = DirectFunctionCall2(jsonb_delete_path, stripped,
 									   PointerGetDatum(construct_array(path, depth, TEXTOID,
 																	   -1, false, TYPALIGN_INT)));

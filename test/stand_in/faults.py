@@ -8,6 +8,7 @@ what fails in front of the API, so that a retry finds it healthy again.
 
 from __future__ import annotations
 
+import re
 import time
 
 from .api import Answer, error_answer
@@ -77,6 +78,19 @@ def not_json(exchange, fault: Fault) -> None:
     exchange.send(Answer(200, b'<html><body>It works!</body></html>\n', {'Content-Type': 'text/html'}))
 
 
+def wrong_object(exchange, fault: Fault) -> None:
+    """Good JSON of a good status, about something else."""
+    exchange.work()
+    exchange.send(Answer(200, b'{"object": "balance", "livemode": false, "available": [], "pending": []}'))
+
+
+def wrong_mode(exchange, fault: Fault) -> None:
+    """The normal answer, as it would be in the other mode."""
+    answer = exchange.work()
+    body = re.sub(rb'"livemode": (true|false)', lambda m: b'"livemode": ' + (b'false' if m[1] == b'true' else b'true'), answer.body)
+    exchange.send(Answer(answer.status, body, answer.headers))
+
+
 def slow_first_byte(exchange, fault: Fault) -> None:
     answer = exchange.work()
     time.sleep(fault.seconds)
@@ -139,4 +153,5 @@ def deep_json(exchange, fault: Fault) -> None:
 
 KINDS = {function.__name__: function for function in (
     rate_limited, lock_timeout, should_not_retry, server_error, unavailable, forbidden, conflict, cut_body, invalid_json,
-    not_json, slow_first_byte, slow_body, redirect, huge_body, close, close_after, empty_body, nul_escape, deep_json)}
+    not_json, wrong_object, wrong_mode, slow_first_byte, slow_body, redirect, huge_body, close, close_after, empty_body,
+    nul_escape, deep_json)}

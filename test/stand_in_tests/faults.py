@@ -40,6 +40,7 @@ class Faults(Case):
     def test_strange_bodies(self):
         for kind, status, text in (('unavailable', 503, b'<html>'), ('invalid_json', 200, b'{"id"'),
                                    ('not_json', 200, b'<html>'), ('empty_body', 200, b''), ('redirect', 302, b''),
+                                   ('wrong_object', 200, b'{"object": "balance"'),
                                    ('deep_json', 200, b'[' * 10000)):
             with self.subTest(kind):
                 self.fault(kind)
@@ -48,6 +49,11 @@ class Faults(Case):
                 self.assertEqual(answer.status, status)
                 self.assertTrue(answer.read().startswith(text))
         self.assertEqual(self.get('/v1/customers')['data'], [])
+
+    def test_wrong_mode(self):
+        path = '/v1/customers/' + self.post('/v1/customers')['id']
+        self.fault('wrong_mode')
+        self.assertEqual([self.get(path)['livemode'] for _ in range(2)], [True, False])
 
     def test_broken_connections(self):
         for kind, error in (('cut_body', http.client.IncompleteRead), ('close', ConnectionError),

@@ -1,0 +1,48 @@
+# A server with the extension in it, and a Stripe stand-in that it asks.
+
+package StandIn;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use PostgreSQL::Test::Cluster;
+
+our @EXPORT_OK = qw(start_with_stand_in);
+
+# The stand-in ends with this test, however it ends; were the handle lexical,
+# Perl would wait for it before END.
+our ($pid, $ready);
+END { kill 'TERM', $pid if $pid }
+
+# start_with_stand_in(CONFIGURATION): the node, and the stand-in's addresses.
+sub start_with_stand_in
+{
+	my ($configuration) = @_;
+
+	$pid = open($ready, '-|', 'python3', 'test/stripe_stand_in.py') or die "could not start the stand-in: $!";
+	my $addresses = <$ready> // die 'the stand-in did not start';
+	my %stand_in = $addresses =~ /"(\w+)": "([^"]*)"/g;
+
+	my $node = PostgreSQL::Test::Cluster->new('main');
+	$node->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
+	$node->append_conf('postgresql.conf', qq(
+fsync = off
+stripe_portal.api_base = '$stand_in{url}'
+stripe_portal.ca_file = '$stand_in{ca_file}'
+stripe_portal.api_key_file = '$stand_in{api_key_file}'
+stripe_portal.webhook_secret_file = '$stand_in{webhook_secret_file}'
+stripe_portal.rate_limit = 1000
+) . ($configuration // ''));
+	$node->start;
+	$node->safe_psql('postgres', q(
+		CREATE EXTENSION stripe_portal;
+		CREATE FUNCTION stand_in(method text, what text, params jsonb DEFAULT NULL) RETURNS jsonb
+		LANGUAGE sql AS $$ SELECT stripe_api(method, '/v1/test_helpers/stand_in/' || what, params) $$;
+		CREATE FUNCTION webhook_secret() RETURNS text LANGUAGE sql AS $$
+			SELECT trim(E'\n' FROM pg_read_file(current_setting('stripe_portal.webhook_secret_file'))) $$;
+	));
+	return ($node, %stand_in);
+}
+
+1;
