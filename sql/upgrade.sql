@@ -135,9 +135,10 @@ SELECT * FROM (SELECT * FROM rights WHERE grantee = 'regress_hand'::regrole EXCE
 SELECT i.objoid, i.classoid::regclass, a.grantee::regrole AS not_dumped
 FROM pg_init_privs AS i, aclexplode(i.initprivs) AS a WHERE a.grantee::regrole::text LIKE '%regress%';
 
--- The events again change nothing, and life goes on.
+-- The events again change nothing, and life goes on.  (Only of where customers
+-- were the ledger knows more than 1.0.0 kept.)
 SELECT DISTINCT r.outcome FROM stripe_portal.event AS e, stripe_replay(e.id, e.livemode) AS r WHERE e.status = 'applied';
-SELECT relation, content AS changed FROM (SELECT * FROM contents() EXCEPT TABLE after) AS c WHERE relation NOT LIKE 'stripe_portal.event_%';
+SELECT relation, content AS changed FROM (SELECT * FROM contents() EXCEPT TABLE after) AS c WHERE relation NOT LIKE 'stripe_portal.event_%' AND relation <> 'stripe_portal.customer_country';
 SELECT FROM stripe_portal_open('cus_cleo');
 SELECT FROM stripe_portal.session AS s, stand_in('visit', jsonb_build_object('session', s.stripe_id, 'action', 'cancel', 'feedback', 'unused')) WHERE s.customer = 'cus_cleo';
 SELECT * FROM deliver();

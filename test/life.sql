@@ -53,7 +53,7 @@ INSERT INTO stripe_portal.access_rule (flow, status, product, allowed) VALUES ('
 
 -- Lives.
 SELECT FROM unnest('{ada, ben, cleo, dora, emil}'::text[]) AS name,
-    public.stand_in('customers', jsonb_build_object('id', 'cus_' || name, 'email', name || '@example.com', 'name', initcap(name))) AS customer,
+    public.stand_in('customers', jsonb_build_object('id', 'cus_' || name, 'email', name || '@example.com', 'name', initcap(name), 'address', '{"country": "DE"}'::jsonb)) AS customer,
     public.stand_in('payment_methods', jsonb_build_object('customer', 'cus_' || name)) AS card,
     public.stand_in('subscriptions', jsonb_build_object('id', 'sub_' || name, 'customer', 'cus_' || name, 'price', 'price_month')) AS subscription,
     public.stand_in('bill', jsonb_build_object('subscription', 'sub_' || name)) AS invoice;
@@ -63,6 +63,7 @@ SELECT FROM public.stand_in('disputes', '{"subscription": "sub_dora"}');
 SELECT FROM public.stand_in('renew', '{"subscription": "sub_ben", "decline": "insufficient_funds"}');
 SELECT FROM public.wait(10);
 SELECT FROM public.deliver();
+SELECT FROM stripe_api('POST', '/v1/customers/cus_ada', '{"address": {"country": "FR"}}');
 -- who goes, by the portal, and who is not let in
 SELECT url IS NOT NULL AS opened, refused FROM stripe_portal_open('cus_ada');
 SELECT url IS NOT NULL AS opened, refused FROM stripe_portal_open('cus_nobody');

@@ -94,6 +94,8 @@ COMMENT ON FUNCTION stripe_portal.access_rule_set() IS
 CREATE OR REPLACE TRIGGER access_rule_set
     BEFORE INSERT ON stripe_portal.access_rule
     FOR EACH ROW EXECUTE FUNCTION stripe_portal.access_rule_set();
+-- a logical subscriber has the seeded rows too
+ALTER TABLE stripe_portal.access_rule ENABLE ALWAYS TRIGGER access_rule_set;
 
 CREATE OR REPLACE FUNCTION stripe_portal.access_rule_keep()
 RETURNS trigger

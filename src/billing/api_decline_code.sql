@@ -24,6 +24,8 @@ COMMENT ON FUNCTION stripe_portal.decline_code_set() IS
 CREATE OR REPLACE TRIGGER decline_code_set
     BEFORE INSERT ON stripe_portal.decline_code
     FOR EACH ROW EXECUTE FUNCTION stripe_portal.decline_code_set();
+-- a logical subscriber has the seeded rows too
+ALTER TABLE stripe_portal.decline_code ENABLE ALWAYS TRIGGER decline_code_set;
 
 CREATE OR REPLACE FUNCTION stripe_portal.decline_code_keep()
 RETURNS trigger

@@ -120,6 +120,7 @@ DECLARE
         WHEN setting !~ '^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)+$' OR lower(setting) LIKE 'stripe\_portal.%'
             THEN 'A setting of the application has a name with a dot in it.' END;
 BEGIN
+    PERFORM stripe_portal.check_can_write('stripe_portal_map_users()');
     IF problem IS NULL AND users IS NOT NULL THEN
         problem := CASE
             WHEN NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = users AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't')

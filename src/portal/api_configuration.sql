@@ -13,6 +13,7 @@ DECLARE
     key_livemode CONSTANT boolean := stripe_portal.key_livemode();
     declared stripe_portal.configuration;
 BEGIN
+    PERFORM stripe_portal.check_can_write('stripe_portal_configure()');
     declared.name := stripe_portal_configure.name;
     declared.livemode := coalesce(stripe_portal_configure.livemode, key_livemode);
     declared.account := coalesce(stripe_portal_configure.account, '');

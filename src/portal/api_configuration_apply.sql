@@ -176,6 +176,7 @@ DECLARE
     request jsonb;
     left_over text;
 BEGIN
+    PERFORM stripe_portal.check_can_write('stripe_portal_configuration_apply()');
     -- Nobody waits for this lock, and it is held until what was done is
     -- committed, so that the next one sees it.
     IF NOT pg_try_advisory_xact_lock(hashtextextended(

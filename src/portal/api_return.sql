@@ -235,10 +235,7 @@ DECLARE
     opened stripe_portal.session;
     changes jsonb;
 BEGIN
-    IF current_setting('transaction_read_only')::boolean THEN
-        RAISE EXCEPTION 'cannot execute stripe_portal_return() in a read-only transaction'
-            USING ERRCODE = 'read_only_sql_transaction';
-    END IF;
+    PERFORM stripe_portal.check_can_write('stripe_portal_return()');
     SELECT s.* INTO opened
     FROM stripe_portal.session AS s
     WHERE s.id = stripe_portal.token_id(token);

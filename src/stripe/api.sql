@@ -52,6 +52,24 @@ AS 'MODULE_PATHNAME', 'stripe_fetch';
 COMMENT ON FUNCTION stripe_portal.fetch(text[], jsonb[], text) IS
 'Sends GET requests to Stripe''s API, stripe_portal.in_flight of them at once and stripe_portal.rate_limit of them per second, and gives a row for each, in order of n, which counts from 1. params: of each path; an element or the whole may be NULL. status: Stripe''s; one that concerns this request only, such as 404, is a row with Stripe''s error object, one that would befall all (401, 429, 5xx, after the retries) is an error as in stripe_api. body: as Stripe wrote it. as_of: how new the answer is at least, in whole seconds of Stripe''s clock';
 
+CREATE OR REPLACE FUNCTION stripe_portal.check_can_write(caller text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF current_setting('transaction_read_only')::boolean THEN
+        RAISE EXCEPTION 'cannot execute % in a read-only transaction', caller
+            USING ERRCODE = 'read_only_sql_transaction',
+                  HINT = CASE WHEN pg_is_in_recovery() THEN 'This server is a standby: call it on the primary.'
+                              ELSE 'The transaction was begun READ ONLY, or default_transaction_read_only is on.' END;
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.check_can_write(text) IS
+'Raises 25006 where nothing can be written, so that no request is made in vain';
+
 CREATE OR REPLACE FUNCTION stripe_portal.key_livemode()
 RETURNS boolean
 LANGUAGE c STABLE

@@ -57,6 +57,7 @@ DECLARE
     known stripe_portal.event_cursor;
     kinds text[];
 BEGIN
+    PERFORM stripe_portal.check_can_write('stripe_catch_up()');
     IF NOT stripe_portal.catch_up_is_under_way(account) THEN
         newest := stripe_portal.newest_event(account);
 

@@ -282,9 +282,8 @@ DECLARE
     found stripe_portal.drift[];
     drift stripe_portal.drift;
 BEGIN
-    IF repair AND current_setting('transaction_read_only')::boolean THEN
-        RAISE EXCEPTION 'cannot execute stripe_drift() with repair in a read-only transaction'
-            USING ERRCODE = 'read_only_sql_transaction';
+    IF repair THEN
+        PERFORM stripe_portal.check_can_write('stripe_drift() with repair');
     END IF;
     -- all is read before anything is written
     found := ARRAY(SELECT row(d.*)::stripe_portal.drift

@@ -200,6 +200,7 @@ DECLARE
     read_object record;
     failure text;
 BEGIN
+    PERFORM stripe_portal.check_can_write('stripe_resolve_thin()');
     SELECT t.* INTO thin FROM stripe_portal.event_thin AS t
     WHERE (t.id, t.livemode, t.account)
         = (resolve_thin.event, coalesce(resolve_thin.livemode, mode), resolve_thin.account);

@@ -20,10 +20,7 @@ DECLARE
     began timestamptz;
     kind record;
 BEGIN
-    IF current_setting('transaction_read_only')::boolean THEN
-        RAISE EXCEPTION 'cannot execute stripe_sync() in a read-only transaction'
-            USING ERRCODE = 'read_only_sql_transaction';
-    END IF;
+    PERFORM stripe_portal.check_can_write('stripe_sync()');
 
     -- Two that plan at once would each begin anew.
     PERFORM pg_advisory_xact_lock(hashtextextended('stripe_portal.sync_plan', 0));

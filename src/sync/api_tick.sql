@@ -124,6 +124,7 @@ DECLARE
     this_part text;
     place text;
 BEGIN
+    PERFORM stripe_portal.check_can_write('stripe_portal_tick()');
     FOREACH this_part IN ARRAY parts LOOP
         LOOP
             place := stripe_portal.tick_portion(this_part, place);

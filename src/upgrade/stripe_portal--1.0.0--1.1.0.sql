@@ -66,3 +66,16 @@ DROP FUNCTION stripe_portal.told_in_part(jsonb);
 DROP FUNCTION stripe_portal.known_terms(jsonb, boolean, text);
 DROP FUNCTION stripe_portal.reprice_changes(jsonb, jsonb, boolean, text);
 DROP FUNCTION stripe_portal.write_embedded(jsonb, jsonb);
+
+-- Logical replication of the ledger by its root.
+ALTER TABLE stripe_portal.event REPLICA IDENTITY FULL;
+ALTER TABLE stripe_portal.event_default REPLICA IDENTITY FULL;
+DO $$
+DECLARE
+    part regclass;
+BEGIN
+    FOR part IN SELECT p.partition FROM stripe_portal.event_partitions() AS p LOOP
+        EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', part);
+    END LOOP;
+END
+$$;

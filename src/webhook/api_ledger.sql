@@ -51,10 +51,8 @@ DECLARE
     other record;
     may_move boolean := true;
 BEGIN
-    IF current_setting('transaction_read_only')::boolean THEN
-        RAISE EXCEPTION 'cannot execute tend_ledger() in a read-only transaction'
-            USING ERRCODE = 'read_only_sql_transaction';
-    ELSIF current_setting('transaction_isolation') <> 'read committed' THEN
+    PERFORM stripe_portal.check_can_write('tend_ledger()');
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'tend_ledger() works in READ COMMITTED transactions only'
             USING ERRCODE = 'invalid_transaction_state',
                   DETAIL = 'It has to see every event that is committed by the time it holds a lock.';
@@ -132,7 +130,7 @@ BEGIN
         partition := to_char(month, '"event_"YYYY_MM');
         BEGIN
             EXECUTE format('CREATE TABLE stripe_portal.%I (LIKE stripe_portal.event_default INCLUDING ALL)', partition);
-            EXECUTE format('ALTER TABLE stripe_portal.%I ENABLE ROW LEVEL SECURITY', partition);
+            EXECUTE format('ALTER TABLE stripe_portal.%I ENABLE ROW LEVEL SECURITY, REPLICA IDENTITY FULL', partition);
             -- rights go through the partitioned table, whatever the owner's default privileges are
             FOR other IN
                 SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS name

@@ -54,6 +54,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM stripe_portal.check_can_write('stripe_replay()');
     FOR event, livemode, account IN
         SELECT e.id, e.livemode, e.account
         FROM stripe_portal.event AS e
@@ -99,10 +100,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF current_setting('transaction_read_only')::boolean THEN
-        RAISE EXCEPTION 'cannot execute retry_failed() in a read-only transaction'
-            USING ERRCODE = 'read_only_sql_transaction';
-    END IF;
+    PERFORM stripe_portal.check_can_write('retry_failed()');
 
     FOR event, livemode, account IN
         SELECT f.id, f.livemode, f.account

@@ -62,6 +62,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM stripe_portal.check_can_write('stripe_winback_claim()');
     IF n < 1 OR lease_for <= '0' OR lease_for > '1 day' THEN
         RAISE EXCEPTION 'n must be at least 1, and a lease last up to a day'
             USING ERRCODE = 'invalid_parameter_value';
@@ -108,6 +109,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM stripe_portal.check_can_write('stripe_winback_sent()');
     UPDATE stripe_portal.winback_offer AS o
     SET state = CASE o.state WHEN 'claimed' THEN 'sent' ELSE o.state END,
         sent_at = coalesce(o.sent_at, now()), lease_until = NULL, error = NULL
@@ -125,6 +127,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM stripe_portal.check_can_write('stripe_winback_failed()');
     UPDATE stripe_portal.winback_offer AS o
     SET state = CASE o.state WHEN 'claimed' THEN 'planned' ELSE o.state END,
         lease = NULL, lease_until = clock_timestamp() + interval '1 minute' * 4 ^ (o.attempts - 1),

@@ -78,6 +78,7 @@ DECLARE
     way record;
     options jsonb;
 BEGIN
+    PERFORM stripe_portal.check_can_write('stripe_winback_open()');
     SELECT w.* INTO o FROM stripe_portal.winback_offer AS w WHERE w.id = stripe_portal.token_id(token);
     PERFORM stripe_portal.token_require(token, 'winback', o.customer, o.livemode, o.account);
     -- A worker that died may have sent it, so having been claimed is enough;

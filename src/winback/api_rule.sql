@@ -237,6 +237,7 @@ AS $$
 DECLARE
     answer record;
 BEGIN
+    PERFORM stripe_portal.check_can_write('stripe_refresh_coupon()');
     IF coalesce(livemode, stripe_portal.key_livemode()) <> stripe_portal.key_livemode() THEN
         RAISE EXCEPTION 'the configured key is not for % mode', CASE WHEN livemode THEN 'live' ELSE 'test' END
             USING ERRCODE = 'invalid_parameter_value';
