@@ -86,11 +86,11 @@ FROM (VALUES
     ('operator', 'SELECT', ARRAY[
         'configuration', 'billing_portal_configuration', 'configuration_drift', 'advice',
         'event_failed', 'event_thin', 'event_cursor', 'sync_cursor', 'sync_progress',
-        'tick_part', 'tick_run', 'tick_status', 'capability']),
+        'tick_part', 'tick_run', 'tick_status', 'capability', 'forgotten', 'personal_column']),
     ('operator', 'EXECUTE', ARRAY[
         'all_customers', 'stripe_portal_configure', 'stripe_portal_configuration_diff', 'stripe_portal_configuration_apply',
         'stripe_sync', 'stripe_catch_up', 'stripe_portal_tick',
-        'stripe_drift', 'stripe_replay', 'stripe_resolve_thin', 'stripe_refresh', 'stripe_refresh_coupon',
+        'stripe_drift', 'stripe_replay', 'stripe_forget', 'stripe_resolve_thin', 'stripe_refresh', 'stripe_refresh_coupon',
         'retry_failed', 'tend_ledger', 'configuration_drift',
         -- what the procedures call
         'sync_kinds', 'sync_dry_run', 'sync_plan', 'sync_run', 'sync_read', 'sync_write', 'sync_is_done', 'sync_tell',

@@ -96,6 +96,9 @@ SELECT extversion <> '1.0.0' AS current FROM pg_extension WHERE extname = 'strip
 \if :current
 CREATE TABLE public.account (id integer PRIMARY KEY, stripe_customer text);
 SELECT stripe_portal_map_users(users => 'public.account', user_column => 'id', customer_column => 'stripe_customer');
+SELECT FROM stripe_api('POST', '/v1/customers/cus_ben', '{"address": {"country": "DE"}}');
+SELECT FROM public.deliver();
+SELECT count(*) > 0 AS forgotten FROM stripe_forget('cus_emil');
 \endif
 
 CREATE FUNCTION public.is_empty(name regclass) RETURNS boolean LANGUAGE plpgsql AS $$

@@ -369,8 +369,8 @@ DECLARE
     origin CONSTANT jsonb := jsonb_build_object(
         'livemode', livemode, 'account', account, 'event', '', 'event_created', date_trunc('second', as_of),
         'deleted', false, 'refetch', false);
-    named CONSTANT jsonb := stripe_portal.named_objects(object);
-    terms CONSTANT jsonb := stripe_portal.known_terms(named, livemode, account);
+    named jsonb;
+    terms jsonb;
     told boolean;
 BEGIN
     IF stripe_portal.object_id(object) IS NULL THEN
@@ -388,6 +388,11 @@ BEGIN
             USING ERRCODE = 'SP502';
     END IF;
 
+    IF stripe_portal.is_forgotten(object, stripe_portal.object_id(object), livemode, account) THEN
+        object := stripe_portal.impersonal(object);
+    END IF;
+    named := stripe_portal.named_objects(object);
+    terms := stripe_portal.known_terms(named, livemode, account);
     IF object ->> 'object' = 'subscription' THEN
         PERFORM stripe_portal.lock_changes(stripe_portal.read_id(object -> 'customer'));
     ELSIF object ->> 'object' = 'customer' THEN

@@ -275,7 +275,7 @@ $$;
 COMMENT ON FUNCTION @extschema@.stripe_portal_return(text, boolean) IS
 'What happened since the session was opened whose {token} a customer came back with: one row per change, with outcome and details as in stripe_portal.observed_change, or a single row with outcome nothing. subscription is NULL for what is the customer''s. It is read from the state tables, so a change whose webhook is still under way is not in it but will be in stripe_portal.observed_change; refresh => true first reads the customer from Stripe, with the errors of stripe_refresh, after which the token still works. The session''s row keeps returned_at and the outcomes. A token works once: error SPR01 for one that has been used, has expired or was not made here';
 
-COMMENT ON COLUMN stripe_portal.session.return_url IS 'Where the portal''s back link leads, with its placeholders as they were given; never a token';
+COMMENT ON COLUMN stripe_portal.session.return_url IS 'Where the portal''s back link leads, with its placeholders as they were given; never a token; empty when the customer was forgotten';
 COMMENT ON COLUMN stripe_portal.session.state IS 'What stripe_portal.session_state was when the session was opened';
 COMMENT ON COLUMN stripe_portal.session.retention_coupon IS 'The coupon that was offered in the cancel flow, by a win-back rule or by the caller; NULL for none';
 COMMENT ON COLUMN stripe_portal.session.return_until IS 'Until when the token in a return URL works; NULL if there is none in it';

@@ -72,6 +72,11 @@ DECLARE
     shown_since timestamptz;
     "true" jsonb;
 BEGIN
+    IF EXISTS (SELECT FROM stripe_portal.forgotten AS f
+               WHERE f.id = ANY (stripe_portal.named_ids(object) || (object ->> 'id'))
+                 AND (f.livemode, f.account) = (compare_object.livemode, compare_object.account)) THEN
+        object := stripe_portal.impersonal(object);
+    END IF;
     EXECUTE format(
         'SELECT to_jsonb(t), t.event_created, to_jsonb(stripe_portal.%2$I($1, $2))
          FROM (SELECT) AS one LEFT JOIN stripe_portal.%1$I AS t ON (t.id, t.livemode, t.account) = ($1 ->> ''id'', $3, $4)',

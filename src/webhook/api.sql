@@ -133,8 +133,8 @@ COMMENT ON TABLE stripe_portal.event IS 'Every verified event, once, as it was s
 COMMENT ON COLUMN stripe_portal.event.id IS 'Stripe''s id; for a body that is no event, body_ and its SHA-256';
 COMMENT ON COLUMN stripe_portal.event.created IS 'When it happened, on Stripe''s clock, to the second; NULL where the body does not say';
 COMMENT ON COLUMN stripe_portal.event.object_id IS 'The id of the object it is about';
-COMMENT ON COLUMN stripe_portal.event.payload IS 'The request body, byte for byte; only the URL of a portal session, and where it leads back to, are left out';
-COMMENT ON COLUMN stripe_portal.event.body IS 'The request body where it is not an event that json can hold; empty if it speaks of a portal session, whose URL must not be kept';
+COMMENT ON COLUMN stripe_portal.event.payload IS 'The request body, byte for byte; only the URL of a portal session, and where it leads back to, are left out, and of a customer who was forgotten what is personal';
+COMMENT ON COLUMN stripe_portal.event.body IS 'The request body where it is not an event that json can hold; empty if it speaks of a portal session, whose URL must not be kept, or of a customer who was forgotten';
 COMMENT ON COLUMN stripe_portal.event.status IS 'applied; ignored: no table for its object; thin: carries no data, its object has yet to be read; failed: see error';
 COMMENT ON COLUMN stripe_portal.event.attempts IS 'How often it was tried to apply it';
 COMMENT ON COLUMN stripe_portal.event.last_attempt_at IS 'When that was tried last';

@@ -30,6 +30,7 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "billing/forgotten.h"
 #include "query.h"
 #include "stripe/json.h"
 #include "webhook/webhook.h"
@@ -77,6 +78,7 @@ static void read_member(Member *member, Datum payload, bool no_payload, Datum si
 static char *subscription_customer(const SpEvent *event);
 static int	compare_members(const void *a, const void *b);
 static bool same_subscription(const Member *a, const Member *b);
+static void take_forgotten(Member **members, int count);
 static void lock_histories(Member **members, int count);
 static void receive_round(Member **members, int count);
 static bool attempt_round(Member **members, int count);
@@ -151,6 +153,7 @@ stripe_receive_webhooks(PG_FUNCTION_ARGS)
 	}
 
 	SPI_connect();
+	take_forgotten(order, count);
 	lock_histories(order, count);
 	for (int round = 0, left = count; left > 0; round++)
 	{
@@ -275,6 +278,23 @@ same_subscription(const Member *a, const Member *b)
 		a->delivery.event->livemode == b->delivery.event->livemode &&
 		strcmp(a->delivery.event->account, b->delivery.event->account) == 0 &&
 		strcmp(a->delivery.event->object_id, b->delivery.event->object_id) == 0;
+}
+
+/*
+ * What is of customers who were forgotten; of what is received alone, receiving
+ * sees to that.
+ */
+static void
+take_forgotten(Member **members, int count)
+{
+	if (!sp_billing_can_forget())
+		return;
+	sp_billing_lock_unnamed();
+	for (int i = 0; i < count; i++)
+	{
+		if (members[i]->customer != NULL)
+			sp_webhook_take_forgotten(&members[i]->delivery);
+	}
 }
 
 /*

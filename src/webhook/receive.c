@@ -32,6 +32,7 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "billing/forgotten.h"
 #include "query.h"
 #include "stripe/json.h"
 #include "stripe/request.h"
@@ -82,6 +83,20 @@ static SpQuery update_event = {
 	" WHERE " SP_EVENT_KEY,
 	.expected = SPI_OK_UPDATE,
 	.types = {SP_EVENT_KEY_TYPES, TEXTOID, TEXTOID}
+};
+
+/* What is no event may have been meant to be one. */
+static SpQuery body_is_forgotten = {
+	.sql = "SELECT FROM stripe_portal.forgotten AS f"
+	" WHERE position(convert_to('\"' || f.id || '\"', 'UTF8') IN $1) > 0 LIMIT 1",
+	.expected = SPI_OK_SELECT,
+	.types = {BYTEAOID}
+};
+
+static SpQuery impersonal = {
+	.sql = "SELECT stripe_portal.impersonal($1)",
+	.expected = SPI_OK_SELECT,
+	.types = {JSONBOID}
 };
 
 static Datum receive_call(const char *payload, size_t payload_len, FunctionCallInfo fcinfo);
@@ -208,7 +223,36 @@ sp_webhook_receive(SpDelivery *delivery)
 	else
 	{
 		delivery->no_handlers = !any_handlers;
+		sp_webhook_take_forgotten(delivery);
 		process(delivery);
+	}
+}
+
+/*
+ * Leave out what is personal if the event is of a customer who was forgotten;
+ * SPI is connected.
+ */
+void
+sp_webhook_take_forgotten(SpDelivery *delivery)
+{
+	SpEvent    *event = delivery->event;
+	Datum		told;
+	bool		isnull;
+
+	if (!sp_billing_can_forget())
+		return;
+	if (event->unreadable)
+	{
+		told = PointerGetDatum(cstring_to_text_with_len(delivery->payload, delivery->payload_len));
+		delivery->forgotten = sp_query_run(&body_is_forgotten, &told, NULL, InvalidSnapshot) > 0;
+	}
+	else if (sp_billing_is_forgotten(event->jsonb, event->object_id, event->livemode, event->account))
+	{
+		delivery->forgotten = true;
+		told = JsonbPGetDatum(event->jsonb);
+		sp_query_run(&impersonal, &told, NULL, InvalidSnapshot);
+		event->jsonb = DatumGetJsonbPCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+														1, &isnull));
 	}
 }
 
@@ -314,6 +358,11 @@ find_stored(SpDelivery *delivery, FunctionCallInfo fcinfo)
 	MemoryContextSwitchTo(delivery->context);
 	delivery->event = sp_webhook_read_event(delivery->payload, delivery->payload_len);
 	MemoryContextSwitchTo(context);
+
+	if (delivery->payload_len == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("the body of \"%s\" was not kept", id)));
 
 	/*
 	 * It was readable when it came in, but with less stack left than then, a
@@ -470,7 +519,7 @@ store(SpDelivery *delivery, const char *status, const char *error)
 	values[6] = text_or_null(event->object_id, &isnull[6]);
 	isnull[7] = event->unreadable;
 	isnull[8] = !event->unreadable;
-	if (event->unreadable && event->carries_url)
+	if (event->unreadable && (event->carries_url || delivery->forgotten))
 		values[8] = PointerGetDatum(cstring_to_text(""));
 	else if (event->unreadable)
 		values[8] = PointerGetDatum(cstring_to_text_with_len(delivery->payload,
@@ -495,12 +544,15 @@ store(SpDelivery *delivery, const char *status, const char *error)
 }
 
 /*
- * The payload as json, which is text that was checked: reading the event has
- * checked it.
+ * The payload as json: text that was checked, since reading the event has
+ * checked it, or what is kept of it.
  */
 Datum
 sp_webhook_payload(const SpDelivery *delivery)
 {
+	if (delivery->forgotten)
+		return CStringGetTextDatum(DatumGetCString(DirectFunctionCall1(jsonb_out,
+																	   JsonbPGetDatum(delivery->event->jsonb))));
 	return CStringGetTextDatum(pg_any_to_server(pnstrdup(delivery->payload, delivery->payload_len),
 												delivery->payload_len, PG_UTF8));
 }

@@ -67,6 +67,7 @@ typedef struct SpDelivery
 	const char *stored;			/* its status in the ledger; NULL: it is new */
 	bool		no_handlers;	/* there are none at all */
 	bool		settled;		/* thin, and its object has been read */
+	bool		forgotten;		/* of a customer who was: event has what is kept of it */
 	MemoryContext context;		/* outlives SPI, for the answer */
 
 	/* what became of it */
@@ -76,6 +77,7 @@ typedef struct SpDelivery
 } SpDelivery;
 
 extern void sp_webhook_receive(SpDelivery *delivery);
+extern void sp_webhook_take_forgotten(SpDelivery *delivery);
 extern void sp_webhook_verdict(const SpDelivery *delivery, Datum *values, bool *isnull);
 extern Datum sp_webhook_payload(const SpDelivery *delivery);
 

@@ -10,7 +10,9 @@ CREATE OR REPLACE FUNCTION stripe_portal.winback_lacks_discount(o stripe_portal.
 RETURNS boolean
 LANGUAGE sql STABLE
 RETURN o.state = 'planned' AND o.due_at <= now() AND o.expires_at > now()
-       AND (o.kind = 'promotion_code' AND o.promotion_code IS NULL OR o.kind = 'coupon' AND o.coupon IS NULL);
+       AND (o.kind = 'promotion_code' AND o.promotion_code IS NULL OR o.kind = 'coupon' AND o.coupon IS NULL)
+       AND NOT EXISTS (SELECT FROM stripe_portal.forgotten AS f
+                       WHERE (f.id, f.livemode, f.account) = (o.customer, o.livemode, o.account));
 
 COMMENT ON FUNCTION stripe_portal.winback_lacks_discount(stripe_portal.winback_offer) IS
 'Whether an offer is due and waits for its discount';

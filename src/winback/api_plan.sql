@@ -87,7 +87,10 @@ BEGIN
     WHERE (o.customer, o.livemode, o.account, o.episode) = (c.customer, c.livemode, c.account, c.episode)
       AND (o.feedback, o.country) IS DISTINCT FROM (coalesce(c.feedback_option, c.feedback), c.country);
 
-    IF EXISTS (SELECT FROM stripe_portal.winback_staying(c.customer, c.livemode, c.account, c.subscription, c.at)) THEN
+    IF EXISTS (SELECT FROM stripe_portal.winback_staying(c.customer, c.livemode, c.account, c.subscription, c.at))
+       -- nobody writes to who was forgotten
+       OR EXISTS (SELECT FROM stripe_portal.forgotten AS f
+                  WHERE (f.id, f.livemode, f.account) = (c.customer, c.livemode, c.account)) THEN
         RETURN 0;
     END IF;
 
