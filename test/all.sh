@@ -4,7 +4,7 @@
 #     Installs what is missing, builds the extension and runs every test.
 #
 # Usage: test/all.sh [STEP...]
-#     Steps: lint regress isolation tap unit npm page fuzz; all of them by default.
+#     Steps: lint regress isolation tap unit npm page fuzz asan; all of them by default.
 #
 # One line per test, with the numbers it ran with where they tell something, the
 # differences of those that fail, and at the end "N passed, N failed".  PG_MAJOR
@@ -17,7 +17,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 steps=("$@")
 if ((${#steps[@]} == 0)); then
-    steps=(lint regress isolation tap unit npm page fuzz)
+    steps=(lint regress isolation tap unit npm page fuzz asan)
 fi
 
 if [[ -z ${SP_WORK:-} ]]; then
@@ -246,6 +246,13 @@ step_fuzz() {
     collect fuzz test/fuzz/run.sh 10
 }
 
+# What is written in C and has the most bytes of others in it; the other tests
+# are for the script itself.  It works in a copy of its own.
+step_asan() {
+    collect asan env -u SP_WORK test/sanitize.sh asan \
+        api fetch signature webhook portal return_token configuration_apply
+}
+
 build || steps=()           # there is nothing to test then
 for step in "${steps[@]}"; do
     case $step in
@@ -257,6 +264,7 @@ for step in "${steps[@]}"; do
         npm) step_npm ;;
         page) step_page ;;
         fuzz) step_fuzz ;;
+        asan) step_asan ;;
         *) not_ok "$step: no such step" ;;
     esac
 done

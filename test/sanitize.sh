@@ -68,6 +68,7 @@ prepare_valgrind() {
         --suppressions="$PWD/test/valgrind.supp" --log-file="$reports/valgrind.%p"
 }
 
+make -s clean
 private_server "$SP_WORK/pg"
 case $mode in
     asan) prepare_asan ;;

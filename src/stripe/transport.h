@@ -16,7 +16,7 @@ typedef struct SpHttpRequest
 	const char *method;			/* GET, POST or DELETE */
 	const char *url;
 	const char *key;			/* goes out as bearer token, never printed */
-	const char *headers[6];		/* "Name: value", ended by a NULL */
+	const char *headers[7];		/* "Name: value", ended by a NULL */
 	const char *body;			/* of a POST; must not be NULL there */
 } SpHttpRequest;
 

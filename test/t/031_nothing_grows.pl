@@ -77,6 +77,7 @@ $node->safe_psql('postgres', q(
 ));
 
 my $session = $node->background_psql('postgres');
+$session->set_query_timer_restart;
 my $pid = $session->query_safe('SELECT pg_backend_pid()');
 
 # What the backend holds: kilobytes of memory of its own, and descriptors but
@@ -91,6 +92,18 @@ sub held
 	return ($memory, $descriptors);
 }
 
+# In portions, none of which takes long.
+sub call_for
+{
+	my ($procedure, $first, $last) = @_;
+
+	for (my $n = $first; $n <= $last; $n += 1000)
+	{
+		$session->query_safe("CALL $procedure($n, least($n + 999, $last))");
+	}
+	return;
+}
+
 # Calls a procedure so often, and looks at what has grown since a tenth of it.
 sub nothing_grows
 {
@@ -98,9 +111,9 @@ sub nothing_grows
 	my $warm = $calls / 10;
 	my $began = time;
 
-	$session->query_safe("CALL $procedure(1, $warm)");
+	call_for($procedure, 1, $warm);
 	my ($memory, $descriptors) = held();
-	$session->query_safe("CALL $procedure($warm + 1, $calls)");
+	call_for($procedure, $warm + 1, $calls);
 	my ($memory_after, $descriptors_after) = held();
 
 	note "numbers: $calls $what, " . (time - $began) . " s; memory $memory kB, then $memory_after kB; descriptors $descriptors, then $descriptors_after";
