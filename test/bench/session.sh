@@ -6,34 +6,25 @@
 #     that answers every request with the same session.
 #
 # Usage: test/bench/session.sh [SESSIONS]
-#     5 rounds of 3000 sessions for each way by default, over TLS on one
-#     connection that is kept.  The ways take turns, so that whatever else the
-#     machine does hits all alike; ratios are those within a round.
+#     3000 sessions in each round by default, over TLS on one connection that
+#     is kept, all in one transaction.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . test/lib.sh
+. test/bench/lib.sh
+BENCH_PACKAGES=(nginx-light)
+bench_copy test/bench/session.sh "$@"
 
 sessions=${1:-3000}
-rounds=5
 
-if [[ -z ${SP_WORK:-} ]]; then
-    packages=("${RUN_PACKAGES[@]}" nginx-light)
-    command -v node >/dev/null || packages+=(nodejs)
-    command -v npm >/dev/null || packages+=(npm)
-    install_packages "${packages[@]}"
-fi
-run_in_copy test/bench/session.sh "$@"
-
+bench_server
 {
-    private_server "$SP_WORK/pg"
-    make -s install
     gcc -O2 -o "$SP_WORK/https_loop" test/bench/https_loop.c -lcurl
     mkdir "$SP_WORK/node"
     cp test/npm/package.json test/npm/package-lock.json test/bench/session.js "$SP_WORK/node"
     (cd "$SP_WORK/node" && npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --cache "$SP_WORK/npm-cache")
-} >"$SP_WORK/log/build.log" 2>&1
-start_server "$SP_WORK/server"
+} >"$SP_WORK/log/peers.log" 2>&1
 
 # Stripe, as far as this needs it.
 mkdir "$SP_WORK/nginx"
@@ -113,31 +104,19 @@ END
     esac
 }
 
-ways=(exchange stripe-node stripe_portal_session)
 for ((round = 0; round < rounds; round++)); do
-    for name in "${ways[@]}"; do
-        way "$name" >>"$SP_WORK/$name"
+    for name in exchange stripe-node stripe_portal_session; do
+        took "$name" way "$name"
     done
 done
 
-python3 - "$SP_WORK" "$sessions" "${ways[@]}" >"$SP_WORK/summary" <<'END'
-import pathlib
-import statistics
-import sys
-
-folder, sessions, *ways = sys.argv[1:]
-took = {way: [float(line) / int(sessions) for line in pathlib.Path(folder, way).read_text().split()] for way in ways}
-own = took['stripe_portal_session']
-
-
-def ratio(way):
-    return statistics.median(other / ours for other, ours in zip(took[way], own, strict=True))
-
-
-for way, goal in (('exchange', 0.7), ('stripe-node', 2)):
-    print(f'portal session: {way} | {1 / statistics.median(took[way]):.0f} | per second | 1 |  |')
-    print(f'portal session: stripe_portal_session, beside {way} | {1 / statistics.median(own):.0f} | per second'
-          f' | {ratio(way):.2f} | {goal} | {"yes" if ratio(way) >= goal else "no"}')
-added = statistics.median(ours - bare for bare, ours in zip(took['exchange'], own, strict=True))
-print(f'portal session: what it adds to the exchange | {added * 1e6:.0f} | µs |  |  |')
-END
+{
+    figure=$(rate stripe_portal_session "$sessions")
+    row 'portal session: stripe_portal_session' "$figure" '1/s' "$(times stripe_portal_session exchange)" 'libcurl' 0.7
+    row 'portal session: stripe_portal_session' "$figure" '1/s' "$(times stripe_portal_session stripe-node)" 'stripe-node' 2
+    row 'portal session: what it adds to the exchange' \
+        "$(paste "$SP_WORK/seconds/stripe_portal_session" "$SP_WORK/seconds/exchange" | awk '{ print $1 - $2 }' | median |
+           awk -v n="$sessions" '{ printf "%.0f\n", $1 / n * 1e6 }')" 'µs'
+    row 'portal session: a loop of libcurl' "$(rate exchange "$sessions")" '1/s'
+    row 'portal session: stripe-node' "$(rate stripe-node "$sessions")" '1/s'
+} >"$SP_WORK/summary"
