@@ -34,7 +34,7 @@ REGRESS        = install \
                  access access_matrix \
                  cancellation report page \
                  portal refresh return return_token configuration configuration_apply flow my_session user_mapping \
-                 sync drift tick forget \
+                 sync sync_customer drift tick forget \
                  winback winback_offer winback_flow winback_lift winback_send advice \
                  row_security privileges capability upgrade readme
 REGRESS_OPTS   = --temp-instance=./tmp_check --encoding=UTF8 --no-locale --launcher=test/with_stripe

@@ -5,7 +5,8 @@ CREATE FUNCTION stand_in(method text, what text, params jsonb DEFAULT NULL) RETU
 LANGUAGE sql AS $$ SELECT stripe_api(method, '/v1/test_helpers/stand_in/' || what, params) $$;
 CREATE FUNCTION forget() RETURNS void LANGUAGE sql AS $$
     TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.product, stripe_portal.price, stripe_portal.subscription,
-        stripe_portal.invoice, stripe_portal.payment_intent, stripe_portal.sync_cursor, stripe_portal.event_cursor $$;
+        stripe_portal.invoice, stripe_portal.payment_intent, stripe_portal.billing_portal_configuration, stripe_portal.payment_method,
+        stripe_portal.entitlement, stripe_portal.sync_cursor, stripe_portal.event_cursor $$;
 -- Everything that tells whether something was written.
 CREATE FUNCTION written() RETURNS text LANGUAGE sql AS $$
     SELECT md5(string_agg(r, ' ' ORDER BY r)) FROM (
@@ -20,7 +21,7 @@ SELECT FROM stand_in('POST', 'prices', '{"id": "price_1", "product": "prod_1", "
 -- The fixture: 407 subscriptions, 28 of which were canceled at Stripe while the
 -- deliveries went nowhere.
 SELECT jsonb_array_length(stand_in('POST', 'bulk', '{"count": 407, "prices": ["price_1"], "events": "none"}') -> 'subscriptions') AS subscriptions;
-CALL stripe_sync('{customer, subscription, product, price}');
+CALL stripe_sync('{customer, subscription, product, price, billing_portal.configuration}');
 SELECT FROM stand_in('POST', 'clock', '{"advance": 3600}');
 SELECT count(stand_in('POST', format('subscriptions/sub_bulk%s/status', to_char(n * 14, 'FM00000')), '{"status": "canceled"}')) FROM generate_series(1, 28) AS n;
 SELECT FROM stand_in('POST', 'clock', '{"advance": 3600}');

@@ -232,7 +232,7 @@ BEGIN
         WHEN 'promotion_code' THEN RETURN stripe_portal.write_row(stripe_portal.promotion_code_row(object, origin), decided);
         WHEN 'dispute' THEN RETURN stripe_portal.write_row(stripe_portal.dispute_row(object, origin), decided);
         WHEN 'billing_portal_configuration' THEN
-            RETURN stripe_portal.write_row(stripe_portal.portal_configuration_row(object, origin), decided);
+            RETURN stripe_portal.write_row(stripe_portal.billing_portal_configuration_row(object, origin), decided);
     END CASE;
 END
 $$;

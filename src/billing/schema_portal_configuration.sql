@@ -2,7 +2,8 @@
 
 -- updated is the version of the object at Stripe.  features are without the
 -- products of plan changes, which Stripe leaves out of events; products are
--- as they were read from the API, when the object had products_updated.
+-- as they were read from the API at products_read, when the object had
+-- products_updated.
 CREATE TABLE stripe_portal.billing_portal_configuration (
     id text NOT NULL,
     livemode boolean NOT NULL,
@@ -23,6 +24,8 @@ CREATE TABLE stripe_portal.billing_portal_configuration (
     event text NOT NULL,
     event_created timestamptz NOT NULL,
     refetch boolean NOT NULL DEFAULT false,
+    products_read timestamptz,
+    unclear boolean NOT NULL DEFAULT false,
     PRIMARY KEY (id, livemode, account)
 );
 

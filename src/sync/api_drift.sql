@@ -6,43 +6,82 @@ RETURNS TABLE (kind text, object jsonb, as_of timestamptz)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
 DECLARE
+    portion CONSTANT integer := 100;
     kinds text[];
-    paths text[];
     lists jsonb[];
+    customers text[];
     last_ids text[];
-    finished boolean[];
-    reading integer[];
+    at_customers boolean := false;
+    known text[] := '{}';
+    done integer := 0;
+    upto integer;
     answer record;
 BEGIN
-    SELECT array_agg(k.object ORDER BY k.object, n), array_agg(k.path ORDER BY k.object, n), array_agg(l.params ORDER BY k.object, n)
-    INTO kinds, paths, lists
+    SELECT array_agg(k.object ORDER BY k.object, l.n), array_agg(l.params ORDER BY k.object, l.n) INTO kinds, lists
     FROM stripe_portal.sync_kind AS k, unnest(k.lists) WITH ORDINALITY AS l (params, n)
-    WHERE k.object = ANY (objects) AND k.state_table IS NOT NULL;
+    WHERE k.object = ANY (objects) AND k.state_table IS NOT NULL AND k.cut_by <> 'customer';
     LOOP
-        reading := ARRAY(SELECT n FROM generate_subscripts(kinds, 1) AS n WHERE finished[n] IS NOT TRUE);
-        EXIT WHEN cardinality(reading) = 0;
+        IF done >= coalesce(cardinality(kinds), 0) THEN
+            EXIT WHEN at_customers;
+            -- then the lists of the customers, those that are known here and those that were listed
+            at_customers := true;
+            known := known || ARRAY(SELECT c.id FROM stripe_portal.customer AS c
+                                    WHERE c.livemode = stripe_portal.key_livemode() AND c.account = list_all.account AND NOT c.deleted
+                                      AND (created_from IS NULL OR c.created >= created_from)
+                                      AND (created_to IS NULL OR c.created < created_to));
+            SELECT array_agg(k.object), array_agg(l.params), array_agg(c.id) INTO kinds, lists, customers
+            FROM stripe_portal.sync_kind AS k, unnest(k.lists) AS l (params), (SELECT DISTINCT unnest(known)) AS c (id)
+            WHERE k.object = ANY (objects) AND k.state_table IS NOT NULL AND k.cut_by = 'customer'
+              AND (k.object <> 'entitlements.active_entitlement_summary' OR stripe_portal.has_features(account));
+            last_ids := NULL;
+            done := 0;
+            CONTINUE;
+        END IF;
+        upto := least(done + portion, cardinality(kinds));
         FOR answer IN
-            SELECT reading[f.n] AS n, f.status, f.body, f.as_of
-            FROM stripe_portal.fetch(
-                ARRAY(SELECT paths[n] FROM unnest(reading) AS n),
-                ARRAY(SELECT stripe_portal.list_params(lists[n], created_from, created_to, last_ids[n]) FROM unnest(reading) AS n),
-                account) AS f
+            WITH request AS (
+                SELECT i, r.path, r.params
+                FROM generate_series(done + 1, upto) AS i,
+                     stripe_portal.list_request(kinds[i], lists[i], created_from, created_to, customers[i], last_ids[i]) AS r)
+            SELECT done + f.n AS i, f.status, f.body, f.as_of
+            FROM stripe_portal.fetch(ARRAY(SELECT r.path FROM request AS r ORDER BY r.i),
+                                     ARRAY(SELECT r.params FROM request AS r ORDER BY r.i), account) AS f
         LOOP
-            PERFORM stripe_portal.require_list(paths[answer.n], answer.status, answer.body);
-            RETURN QUERY
-                SELECT kinds[answer.n], w.whole, w.as_of
-                FROM json_array_elements(answer.body -> 'data') AS e,
-                     stripe_portal.whole_subscription(stripe_portal.read_payload(e.value), account, answer.as_of) AS w;
-            last_ids[answer.n] := answer.body #>> '{data,-1,id}';
-            finished[answer.n] := (answer.body ->> 'has_more')::boolean IS NOT TRUE OR last_ids[answer.n] IS NULL;
+            kind := kinds[answer.i];
+            CONTINUE WHEN customers[answer.i] IS NOT NULL AND stripe_portal.lacks_customer(answer.status, answer.body);
+            PERFORM stripe_portal.require_list((SELECT k.path FROM stripe_portal.sync_kind AS k WHERE k.object = kind),
+                                               answer.status, answer.body);
+            IF kind = 'entitlements.active_entitlement_summary' AND (answer.body ->> 'has_more')::boolean THEN
+                RETURN QUERY SELECT kinds[answer.i], r.object, r.as_of
+                             FROM stripe_portal.read_objects(kind, customers[answer.i : answer.i], account) AS r;
+                CONTINUE;
+            END IF;
+            FOR object, as_of IN
+                SELECT w.whole, w.as_of
+                FROM json_array_elements(stripe_portal.listed(kind, customers[answer.i], answer.body)) AS e,
+                     stripe_portal.whole_subscription(stripe_portal.read_payload(e.value), account, answer.as_of) AS w
+            LOOP
+                IF kind = 'customer' THEN
+                    known := array_append(known, object ->> 'id');
+                END IF;
+                RETURN NEXT;
+            END LOOP;
+            IF (answer.body ->> 'has_more')::boolean AND answer.body #> '{data,-1,id}' IS NOT NULL THEN
+                kinds := array_append(kinds, kind);
+                lists := array_append(lists, lists[answer.i]);
+                customers[cardinality(kinds)] := customers[answer.i];
+                last_ids[cardinality(kinds)] := answer.body #>> '{data,-1,id}';
+            END IF;
         END LOOP;
+        done := upto;
     END LOOP;
 END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.list_all(text[], timestamptz, timestamptz, text) IS
-'All objects of these kinds, as far as they have a table, that were created in [created_from, created_to), read from Stripe without writing anything; error SP403 for a kind that the key has no right to read';
+'All objects of these kinds, as far as they have a table, that were created in [created_from, created_to), read from Stripe without writing anything; of kinds that are listed per customer, those of the customers created then. Error SP403 for a kind that the key has no right to read';
 
 CREATE OR REPLACE FUNCTION stripe_portal.comparable(shown jsonb, other jsonb)
 RETURNS jsonb
@@ -54,7 +93,7 @@ RETURN (
                (SELECT jsonb_agg(stripe_portal.read_id(discount)) FROM jsonb_array_elements(value) AS discount)
                ELSE value END), '{}')
     FROM jsonb_each(shown)
-    WHERE key NOT IN ('event', 'event_created', 'refetch')
+    WHERE key NOT IN ('event', 'event_created', 'refetch', 'products_read', 'unclear')
       AND NOT (key IN ('tiers', 'applies_to', 'currency_options') AND other -> key = 'null')
 );
 
@@ -79,12 +118,17 @@ BEGIN
     END IF;
     EXECUTE format(
         'SELECT to_jsonb(t), t.event_created, to_jsonb(stripe_portal.%2$I($1, $2))
-         FROM (SELECT) AS one LEFT JOIN stripe_portal.%1$I AS t ON (t.id, t.livemode, t.account) = ($1 ->> ''id'', $3, $4)',
-        stripe_portal.state_table(kind), stripe_portal.state_table(kind) || '_row')
+         FROM (SELECT) AS one LEFT JOIN stripe_portal.%1$I AS t
+             ON (t.%3$I, t.livemode, t.account) = (stripe_portal.object_id($1), $3, $4)',
+        stripe_portal.state_table(kind), stripe_portal.state_table(kind) || '_row', stripe_portal.key_column(kind))
     INTO shown, shown_since, "true"
     USING object, jsonb_build_object('livemode', livemode, 'account', account, 'event', '', 'event_created', as_of,
                                      'deleted', false, 'refetch', false), livemode, account;
     IF shown_since IS NULL THEN
+        -- nobody misses a set with nothing in it
+        IF "true" -> 'lookup_keys' = '[]' THEN
+            RETURN;
+        END IF;
         difference := 'missing here';
         at_stripe := CASE WHEN "true" ? 'status' THEN jsonb_build_object('status', "true" -> 'status') ELSE '{}' END;
         RETURN;
@@ -179,7 +223,7 @@ BEGIN
     FOR kind, object, as_of IN
         SELECT l.kind, l.object, l.as_of FROM stripe_portal.list_all(kinds, NULL, NULL, account) AS l
     LOOP
-        id := object ->> 'id';
+        id := stripe_portal.object_id(object);
         seen_kinds := array_append(seen_kinds, kind);
         seen_ids := array_append(seen_ids, id);
         SELECT c.difference, c.here, c.at_stripe INTO classification, here, at_stripe
@@ -229,24 +273,20 @@ BEGIN
     FOR kind IN SELECT k.object FROM stripe_portal.sync_kind AS k
                 WHERE k.object = ANY (kinds) AND k.state_table IS NOT NULL ORDER BY k.object
     LOOP
-        EXECUTE format('SELECT array_agg(t.id) FROM stripe_portal.%I AS t
-                        WHERE t.livemode = $1 AND t.account = $2 AND %s
-                          AND NOT EXISTS (SELECT FROM unnest($3, $4) AS seen (kind, id) WHERE seen.kind = $5 AND seen.id = t.id)',
-                       stripe_portal.state_table(kind), stripe_portal.is_open(kind))
+        EXECUTE format('SELECT array_agg(t.%3$I) FROM stripe_portal.%1$I AS t
+                        WHERE t.livemode = $1 AND t.account = $2 AND %2$s
+                          AND NOT EXISTS (SELECT FROM unnest($3, $4) AS seen (kind, id) WHERE seen.kind = $5 AND seen.id = t.%3$I)',
+                       stripe_portal.state_table(kind), stripe_portal.is_open(kind), stripe_portal.key_column(kind))
         INTO unseen USING mode, account, seen_kinds, seen_ids, kind;
         CONTINUE WHEN unseen IS NULL;
-        FOR answer IN
-            SELECT unseen[f.n] AS id, f.status, stripe_portal.read_payload(f.body) AS body, f.as_of
-            FROM stripe_portal.sync_kind AS k,
-                 stripe_portal.fetch(
-                     ARRAY(SELECT k.path || '/' || stripe_portal.encode_id(u.id) FROM unnest(unseen) WITH ORDINALITY AS u (id, n) ORDER BY n),
-                     array_fill(k.one, ARRAY[cardinality(unseen)]), account) AS f
-            WHERE k.object = kind
-        LOOP
+        FOR answer IN SELECT r.* FROM stripe_portal.read_objects(kind, unseen, account) AS r LOOP
             id := answer.id;
             as_of := answer.as_of;
-            object := answer.body;
-            IF answer.status = 404 OR answer.body -> 'deleted' = 'true' THEN
+            object := answer.object;
+            IF object IS NULL THEN
+                PERFORM stripe_portal.raise_answer((SELECT k.path FROM stripe_portal.sync_kind AS k WHERE k.object = kind) || '/' || id,
+                                                   answer.status, answer.body);
+            ELSIF object -> 'deleted' = 'true' THEN
                 classification := CASE WHEN answer.body #>> '{error,message}' LIKE '%similar object exists in % mode%'
                                        THEN format('%s row in %s data', CASE WHEN mode THEN 'test' ELSE 'live' END,
                                                    CASE WHEN mode THEN 'live' ELSE 'test' END)
@@ -259,10 +299,6 @@ BEGIN
                 at_stripe := NULL;
                 object := jsonb_build_object('id', id, 'object', kind, 'deleted', true);
             ELSE
-                PERFORM stripe_portal.raise_answer((SELECT k.path FROM stripe_portal.sync_kind AS k WHERE k.object = kind) || '/' || id,
-                                                   answer.status, answer.body::json);
-                SELECT w.whole, w.as_of INTO object, as_of
-                FROM stripe_portal.whole_subscription(answer.body, account, answer.as_of) AS w;
                 SELECT c.difference, c.here, c.at_stripe INTO classification, here, at_stripe
                 FROM stripe_portal.compare_object(kind, object, mode, account, as_of) AS c;
                 CONTINUE WHEN classification IS NULL;
@@ -292,7 +328,9 @@ BEGIN
     END IF;
     -- all is read before anything is written
     found := ARRAY(SELECT row(d.*)::stripe_portal.drift
-                   FROM stripe_portal.find_drift(stripe_portal.sync_kinds(objects), account) AS d
+                   FROM stripe_portal.find_drift(
+                            stripe_portal.sync_kinds(coalesce(objects, ARRAY(
+                                SELECT k.object FROM stripe_portal.sync_kind AS k WHERE k.cut_by <> 'customer'))), account) AS d
                    ORDER BY d.kind, d.id, d.classification);
     FOREACH drift IN ARRAY found LOOP
         kind := drift.kind;
@@ -315,4 +353,4 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.stripe_drift(boolean, text[], text) IS
-'Compares the tables with what Stripe lists, and gives what differs or should be looked at: missing here; stale here; gone at Stripe; test row in live data (the row says live, and Stripe has its object in test mode only); abandoned checkout (missing or stale here, but incomplete or incomplete_expired at Stripe, so that nobody was cut off); never paid (past_due or unpaid, and no invoice was ever paid with money); several active subscriptions (of a customer: active, trialing or past_due). here and at_stripe: the columns that differ, or the status. Writes nothing, unless repair is true: then the tables are made to show what was read, and repaired says of each row whether that was done. objects: kinds, NULL for all (see stripe_portal.sync_kind). account: a connected account. Errors as in stripe_api';
+'Compares the tables with what Stripe lists, and gives what differs or should be looked at: missing here; stale here; gone at Stripe; test row in live data (the row says live, and Stripe has its object in test mode only); abandoned checkout (missing or stale here, but incomplete or incomplete_expired at Stripe, so that nobody was cut off); never paid (past_due or unpaid, and no invoice was ever paid with money); several active subscriptions (of a customer: active, trialing or past_due). here and at_stripe: the columns that differ, or the status. Writes nothing, unless repair is true: then the tables are made to show what was read, and repaired says of each row whether that was done. objects: kinds, NULL for all but those that Stripe lists per customer only (see stripe_portal.sync_kind). account: a connected account. Errors as in stripe_api';

@@ -1,17 +1,5 @@
 -- sync: reading single objects, where the tables know that they are not sure.
 
-CREATE OR REPLACE VIEW stripe_portal.read_kind AS
-SELECT object, path, one FROM stripe_portal.sync_kind
-UNION ALL
--- of these there is no list of all, or none that tells when they were created
-SELECT object, path, one::jsonb
-FROM (VALUES
-    ('payment_method', '/v1/payment_methods', '{}'),
-    ('billing_portal.configuration', '/v1/billing_portal/configurations', '{"expand": ["features.subscription_update.products"]}')
-) AS kind (object, path, one);
-
-COMMENT ON VIEW stripe_portal.read_kind IS 'The kinds of objects of which single ones are read from Stripe, as in stripe_portal.sync_kind';
-
 CREATE OR REPLACE FUNCTION stripe_portal.refetch_discounts()
 RETURNS void
 LANGUAGE sql
@@ -62,27 +50,30 @@ COMMENT ON FUNCTION stripe_portal.has_marked(text[]) IS
 'Whether a row of these kinds of objects is marked for a refetch';
 
 CREATE OR REPLACE FUNCTION stripe_portal.read_entitlements(
-    customer text, account text, OUT summary jsonb, OUT as_of timestamptz)
+    customer text, account text, OUT status integer, OUT body json, OUT summary jsonb, OUT as_of timestamptz)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    path CONSTANT text := '/v1/entitlements/active_entitlements';
     params jsonb := jsonb_build_object('customer', customer, 'limit', 100);
     entitlements jsonb := '[]';
-    answer record;
+    oldest timestamptz;
 BEGIN
     LOOP
-        SELECT * INTO answer FROM stripe_portal.fetch(ARRAY[path], ARRAY[params], account);
-        as_of := least(as_of, answer.as_of);
-        IF answer.body #>> '{error,code}' = 'resource_missing' AND answer.body #>> '{error,param}' = 'customer' THEN
+        SELECT f.status, f.body, f.as_of INTO status, body, as_of
+        FROM stripe_portal.fetch('{/v1/entitlements/active_entitlements}', ARRAY[params], account) AS f;
+        oldest := least(oldest, as_of);
+        as_of := oldest;
+        IF stripe_portal.lacks_customer(status, body) THEN
             -- who is gone is entitled to nothing
             entitlements := '[]';
             EXIT;
+        ELSIF status >= 400 THEN
+            RETURN;
         END IF;
-        PERFORM stripe_portal.require_list(path, answer.status, answer.body);
-        entitlements := entitlements || stripe_portal.read_payload(answer.body -> 'data');
-        EXIT WHEN (answer.body ->> 'has_more')::boolean IS NOT TRUE OR entitlements = '[]';
+        PERFORM stripe_portal.require_list('/v1/entitlements/active_entitlements', status, body);
+        entitlements := entitlements || stripe_portal.read_payload(body -> 'data');
+        EXIT WHEN (body ->> 'has_more')::boolean IS NOT TRUE OR entitlements = '[]';
         params := params || jsonb_build_object('starting_after', entitlements #> '{-1,id}');
     END LOOP;
     summary := jsonb_build_object('object', 'entitlements.active_entitlement_summary', 'customer', customer,
@@ -91,7 +82,45 @@ END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.read_entitlements(text, text) IS
-'All that a customer is entitled to now, read from Stripe, in the form in which events tell it; as_of is that of the oldest part. Errors as in require_list and fetch';
+'All that a customer is entitled to now, read from Stripe, in the form in which events tell it; as_of is that of the oldest part. summary is NULL if Stripe refuses, status and body say why';
+
+CREATE OR REPLACE FUNCTION stripe_portal.read_objects(kind text, ids text[], account text)
+RETURNS TABLE (id text, status integer, body json, object jsonb, as_of timestamptz)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    request CONSTANT stripe_portal.sync_kind := (SELECT k FROM stripe_portal.sync_kind AS k WHERE k.object = kind);
+BEGIN
+    IF request.one IS NULL THEN
+        FOREACH id IN ARRAY ids LOOP
+            SELECT r.status, r.body, r.summary, r.as_of INTO status, body, object, as_of
+            FROM stripe_portal.read_entitlements(id, account) AS r;
+            RETURN NEXT;
+        END LOOP;
+        RETURN;
+    END IF;
+    FOR id, status, body, as_of IN
+        SELECT ids[f.n], f.status, f.body, f.as_of
+        FROM stripe_portal.fetch(
+            ARRAY(SELECT request.path || '/' || stripe_portal.encode_id(u.id) FROM unnest(ids) WITH ORDINALITY AS u (id, n) ORDER BY u.n),
+            array_fill(request.one, ARRAY[cardinality(ids)]), account) AS f
+        ORDER BY f.n
+    LOOP
+        object := NULL;
+        IF status = 404 AND body #>> '{error,code}' = 'resource_missing' THEN
+            object := jsonb_build_object('id', id, 'object', kind, 'deleted', true);
+        ELSIF status < 400 THEN
+            SELECT w.whole, w.as_of INTO object, as_of
+            FROM stripe_portal.whole_subscription(stripe_portal.read_payload(body), account, as_of) AS w;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.read_objects(text, text[], text) IS
+'Objects of one kind, read from Stripe by their ids: {"id": …, "object": …, "deleted": true} for one that Stripe does not know, NULL for one that it refuses to give; status and body say why';
 
 CREATE OR REPLACE FUNCTION stripe_portal.refetch(place text DEFAULT NULL, kinds text[] DEFAULT NULL)
 RETURNS text
@@ -113,12 +142,8 @@ BEGIN
         PERFORM stripe_portal.refetch_discounts();
     END IF;
     FOR kind IN
-        SELECT k.* FROM (
-            SELECT object, path, one FROM stripe_portal.read_kind
-            -- of which there is not one object for each customer
-            UNION ALL SELECT 'entitlements.active_entitlement_summary', NULL, NULL
-        ) AS k
-        WHERE stripe_portal.state_table(k.object) IS NOT NULL
+        SELECT k.object, k.state_table FROM stripe_portal.sync_kind AS k
+        WHERE k.state_table IS NOT NULL
           AND (kinds IS NULL OR k.object = ANY (kinds)) AND k.object >= coalesce(split_part(place, ' ', 1), '')
         ORDER BY k.object
     LOOP
@@ -129,7 +154,7 @@ BEGIN
              FROM (SELECT %2$I AS id, account FROM stripe_portal.%1$I
                    WHERE refetch AND livemode = $1 AND (account, %2$I) > (split_part($2, '' '', 1), split_part($2, '' '', 2))
                    ORDER BY account, %2$I LIMIT $3) AS t',
-            stripe_portal.state_table(kind.object), CASE WHEN kind.path IS NULL THEN 'customer' ELSE 'id' END)
+            kind.state_table, stripe_portal.key_column(kind.object))
         INTO ids, accounts USING mode, last_key, portion;
         CONTINUE WHEN ids IS NULL;
 
@@ -137,35 +162,14 @@ BEGIN
         ids := ids[1 : array_length(array_positions(accounts, accounts[1]), 1)];
         objects := '{}';
         times := '{}';
-        IF kind.path IS NULL THEN
-            FOR n IN 1 .. cardinality(ids) LOOP
-                BEGIN
-                    SELECT array_append(objects, r.summary), array_append(times, r.as_of) INTO objects, times
-                    FROM stripe_portal.read_entitlements(ids[n], accounts[1]) AS r;
-                EXCEPTION WHEN SQLSTATE 'SP400' OR SQLSTATE 'SP403' THEN
-                    RAISE WARNING 'could not read the entitlements of "%" from Stripe: %', ids[n], SQLERRM;
-                END;
-            END LOOP;
-        ELSE
-            FOR answer IN
-                SELECT ids[f.n] AS id, f.status, f.body, f.as_of
-                FROM stripe_portal.fetch(
-                    ARRAY(SELECT kind.path || '/' || stripe_portal.encode_id(id)
-                          FROM unnest(ids) WITH ORDINALITY AS u (id, n) ORDER BY n),
-                    array_fill(kind.one, ARRAY[cardinality(ids)]), accounts[1]) AS f
-                ORDER BY f.n
-            LOOP
-                IF answer.status = 404 AND answer.body #>> '{error,code}' = 'resource_missing' THEN
-                    objects := array_append(objects, jsonb_build_object('id', answer.id, 'object', kind.object, 'deleted', true));
-                    times := array_append(times, answer.as_of);
-                ELSIF answer.status < 400 THEN
-                    SELECT array_append(objects, w.whole), array_append(times, w.as_of) INTO objects, times
-                    FROM stripe_portal.whole_subscription(stripe_portal.read_payload(answer.body), accounts[1], answer.as_of) AS w;
-                ELSE
-                    RAISE WARNING 'could not read "%" from Stripe: %', answer.id, stripe_portal.answer_error(answer.status, answer.body);
-                END IF;
-            END LOOP;
-        END IF;
+        FOR answer IN SELECT * FROM stripe_portal.read_objects(kind.object, ids, accounts[1]) LOOP
+            IF answer.object IS NULL THEN
+                RAISE WARNING 'could not read "%" from Stripe: %', answer.id, stripe_portal.answer_error(answer.status, answer.body);
+            ELSE
+                objects := array_append(objects, answer.object);
+                times := array_append(times, answer.as_of);
+            END IF;
+        END LOOP;
         FOR n IN 1 .. cardinality(objects) LOOP
             BEGIN
                 PERFORM stripe_portal.apply_object(objects[n], mode, accounts[1], times[n]);
@@ -216,7 +220,8 @@ BEGIN
     IF thin.path IS NULL THEN
         failure := 'the event does not say where its object is';
     ELSE
-        SELECT k.* INTO kind FROM stripe_portal.read_kind AS k WHERE thin.path ~ ('^' || k.path || '/[^/]+$');
+        SELECT k.* INTO kind FROM stripe_portal.sync_kind AS k
+        WHERE k.one IS NOT NULL AND thin.path ~ ('^' || k.path || '/[^/]+$');
         SELECT f.* INTO answer
         FROM stripe_portal.fetch(ARRAY[thin.path], ARRAY[coalesce(kind.one, '{}')], account) AS f;
         IF answer.status = 404 AND answer.body #>> '{error,code}' = 'resource_missing' AND kind.object IS NOT NULL THEN

@@ -1,10 +1,5 @@
 -- sync: reading all objects of a kind, page by page.
 --
--- A list is read the newest first, and can not be entered in the middle, but it
--- can be cut by the time of creation.  As long as there is room for another
--- request in flight, the longest slice that is left is cut in half: this finds
--- the places where much lies without knowing them.
---
 -- Procedures that commit can not have a search_path of their own; that is why
 -- all they do is done in functions.
 
@@ -51,106 +46,6 @@ $$;
 COMMENT ON FUNCTION stripe_portal.sync_plan(text[], timestamptz, timestamptz, text) IS
 'Prepares reading objects of these kinds, or events, created in [created_from, created_to). A run with the same range that is not finished is gone on with, and what it has read is not read again';
 
-CREATE OR REPLACE FUNCTION stripe_portal.sync_claim(objects text[], account text, width integer)
-RETURNS stripe_portal.sync_cursor[]
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_variable
-DECLARE
-    mode CONSTANT boolean := stripe_portal.key_livemode();
-    -- before Stripe had customers
-    beginning CONSTANT timestamptz := '2010-01-01 00:00:00+00';
-    claimed stripe_portal.sync_cursor[];
-    whole stripe_portal.sync_cursor;
-    older stripe_portal.sync_cursor;
-    longest integer;
-    longest_span interval;
-    span interval;
-BEGIN
-    claimed := ARRAY(
-        SELECT c FROM stripe_portal.sync_cursor AS c
-        WHERE c.object = ANY (objects) AND c.livemode = mode AND c.account = account AND c.finished IS NULL
-        ORDER BY c.pages, c.object, c.slice
-        LIMIT width
-        FOR UPDATE SKIP LOCKED);
-
-    WHILE cardinality(claimed) BETWEEN 1 AND width - 1 LOOP
-        longest := NULL;
-        longest_span := interval '1 day';
-        FOR i IN 1 .. cardinality(claimed) LOOP
-            -- of a list that was not begun, nobody knows whether it has two pages
-            CONTINUE WHEN claimed[i].last_created IS NULL;
-            span := claimed[i].last_created - coalesce(claimed[i].created_from, beginning);
-            IF span > longest_span THEN
-                longest := i;
-                longest_span := span;
-            END IF;
-        END LOOP;
-        EXIT WHEN longest IS NULL;
-
-        whole := claimed[longest];
-        older := whole;
-        older.created_to := date_trunc('second', whole.last_created - longest_span / 2);
-        older.slice := format('%s/%s', whole.slice, extract(epoch FROM older.created_to)::bigint);
-        older.last_id := NULL;
-        older.last_created := NULL;
-        older.pages := 0;
-        older.rows := 0;
-        older.failed := 0;
-        older.failure := NULL;
-        older.as_of := NULL;
-        whole.created_from := older.created_to;
-        INSERT INTO stripe_portal.sync_cursor VALUES (older.*);
-        UPDATE stripe_portal.sync_cursor AS c SET created_from = whole.created_from
-        WHERE (c.object, c.livemode, c.account, c.slice) = (whole.object, whole.livemode, whole.account, whole.slice);
-        claimed[longest] := whole;
-        claimed := claimed || older;
-    END LOOP;
-    RETURN claimed;
-END
-$$;
-
-COMMENT ON FUNCTION stripe_portal.sync_claim(text[], text, integer) IS
-'Slices to read the next page of, so many at most, locked until the end of the transaction; others skip them. While there are fewer, the longest is cut in half';
-
-CREATE OR REPLACE FUNCTION stripe_portal.list_params(
-    params jsonb, created_from timestamptz, created_to timestamptz, starting_after text)
-RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN jsonb_strip_nulls(params || jsonb_build_object(
-    'limit', 100,
-    'starting_after', starting_after,
-    'created', jsonb_build_object('gte', ceil(extract(epoch FROM created_from))::bigint,
-                                  'lt', ceil(extract(epoch FROM created_to))::bigint)));
-
-COMMENT ON FUNCTION stripe_portal.list_params(jsonb, timestamptz, timestamptz, text) IS
-'The parameters of the next page of a list';
-
-CREATE OR REPLACE FUNCTION stripe_portal.sync_read(
-    objects text[], account text, width integer DEFAULT current_setting('stripe_portal.in_flight')::integer)
-RETURNS stripe_portal.sync_page[]
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    claimed CONSTANT stripe_portal.sync_cursor[] := stripe_portal.sync_claim(objects, account, width);
-BEGIN
-    RETURN ARRAY(
-        SELECT (claimed[f.n], f.status, f.body, f.as_of)::stripe_portal.sync_page
-        FROM stripe_portal.fetch(
-            ARRAY(SELECT coalesce((SELECT k.path FROM stripe_portal.sync_kind AS k WHERE k.object = c.object), '/v1/events')
-                  FROM unnest(claimed) WITH ORDINALITY AS c ORDER BY c.ordinality),
-            ARRAY(SELECT stripe_portal.list_params(c.params, c.created_from, c.created_to, c.last_id)
-                  FROM unnest(claimed) WITH ORDINALITY AS c ORDER BY c.ordinality),
-            account) AS f
-        ORDER BY f.n);
-END
-$$;
-
-COMMENT ON FUNCTION stripe_portal.sync_read(text[], text, integer) IS
-'Reads the next page of several slices at once, of width at most. Nothing is locked meanwhile but their rows in sync_cursor, for which nobody waits. Empty if there is nothing left that nobody else is reading';
-
 CREATE OR REPLACE FUNCTION stripe_portal.sync_apply(page stripe_portal.sync_page, OUT failed bigint, OUT failure text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -162,7 +57,8 @@ BEGIN
     failed := 0;
     -- by id, so that two pages with the same objects do not wait for each other
     FOR element IN
-        SELECT value FROM json_array_elements(page.body -> 'data') AS value ORDER BY value ->> 'id'
+        SELECT value FROM json_array_elements(stripe_portal.listed(slice.object, page.customer, page.body)) AS value
+        ORDER BY value ->> 'id'
     LOOP
         BEGIN
             IF slice.object = 'event' THEN
@@ -179,7 +75,7 @@ BEGIN
                 RAISE;
             END IF;
             failed := failed + 1;
-            failure := format('%s: %s: %s', element ->> 'id', SQLSTATE, SQLERRM);
+            failure := format('%s: %s: %s', coalesce(element ->> 'id', page.customer), SQLSTATE, SQLERRM);
         END;
     END LOOP;
 END
@@ -196,9 +92,14 @@ AS $$
 DECLARE
     page CONSTANT stripe_portal.sync_page := batch[n];
     slice CONSTANT stripe_portal.sync_cursor := page.slice;
-    data CONSTANT json := page.body -> 'data';
-    size CONSTANT integer := CASE json_typeof(data) WHEN 'array' THEN json_array_length(data) ELSE 0 END;
-    last CONSTANT json := data -> -1;
+    -- of somebody who has been deleted since, there is nothing
+    gone CONSTANT boolean := page.customer IS NOT NULL AND stripe_portal.lacks_customer(page.status, page.body);
+    size CONSTANT integer := CASE WHEN NOT gone AND json_typeof(page.body -> 'data') = 'array'
+                                  THEN json_array_length(stripe_portal.listed(slice.object, page.customer, page.body)) ELSE 0 END;
+    is_last CONSTANT boolean := size = 0 OR (page.body ->> 'has_more')::boolean IS NOT TRUE
+                                OR slice.object = 'entitlements.active_entitlement_summary';
+    last CONSTANT json := page.body #> '{data,-1}';
+    reached stripe_portal.sync_cursor := slice;
     mine boolean;
     new_failed bigint := 0;
     new_failure text;
@@ -210,7 +111,8 @@ BEGIN
           JOIN unnest(batch[n:]) AS p
             ON (c.object, c.livemode, c.account, c.slice)
              = ((p.slice).object, (p.slice).livemode, (p.slice).account, (p.slice).slice)
-           AND c.last_id IS NOT DISTINCT FROM (p.slice).last_id AND c.started = (p.slice).started
+           AND (c.last_id, c.customer) IS NOT DISTINCT FROM ((p.slice).last_id, (p.slice).customer)
+           AND c.started = (p.slice).started
           WHERE c.finished IS NULL
           FOR UPDATE OF c SKIP LOCKED) AS c;
     IF mine IS NOT TRUE THEN
@@ -218,14 +120,16 @@ BEGIN
     END IF;
 
     IF page.status = 400 AND page.body #>> '{error,code}' = 'resource_missing' AND slice.last_id IS NOT NULL THEN
-        -- The object that the page was to begin after is gone: its second again.
+        -- The object that the page was to begin after is gone: its second
+        -- again, or where there are no seconds, the list.
         UPDATE stripe_portal.sync_cursor AS c
-        SET last_id = NULL, created_to = slice.last_created + interval '1 second'
+        SET last_id = NULL,
+            created_to = CASE WHEN stripe_portal.cut_by(c.object) = 'created' THEN slice.last_created + interval '1 second' ELSE c.created_to END
         WHERE (c.object, c.livemode, c.account, c.slice) = (slice.object, slice.livemode, slice.account, slice.slice);
         RETURN;
     END IF;
 
-    IF page.status >= 400 THEN
+    IF page.status >= 400 AND NOT gone THEN
         UPDATE stripe_portal.sync_cursor AS c
         SET error = stripe_portal.answer_error(page.status, page.body),
             updated = clock_timestamp(), finished = clock_timestamp()
@@ -233,8 +137,10 @@ BEGIN
         RETURN;
     END IF;
 
-    PERFORM stripe_portal.require_list(coalesce((SELECT k.path FROM stripe_portal.sync_kind AS k WHERE k.object = slice.object), '/v1/events'),
-                                       page.status, page.body);
+    IF NOT gone THEN
+        PERFORM stripe_portal.require_list(coalesce((SELECT k.path FROM stripe_portal.sync_kind AS k WHERE k.object = slice.object), '/v1/events'),
+                                           page.status, page.body);
+    END IF;
     IF size > 0 THEN
         FOR tries IN 1 .. 5 LOOP
             BEGIN
@@ -247,16 +153,27 @@ BEGIN
             END;
         END LOOP;
     END IF;
+
+    reached.last_id := coalesce(last ->> 'id', slice.last_id);
+    reached.last_created := coalesce(stripe_portal.read_time(last::jsonb -> 'created'), slice.last_created);
+    IF is_last AND page.customer IS NOT NULL THEN
+        reached.customer := page.customer;
+        reached.last_id := NULL;
+        reached.customers_left := greatest(slice.customers_left - 1, 0);
+    END IF;
     UPDATE stripe_portal.sync_cursor AS c
-    SET last_id = coalesce(last ->> 'id', c.last_id),
-        last_created = coalesce(stripe_portal.read_time(last::jsonb -> 'created'), c.last_created),
+    SET last_id = reached.last_id,
+        last_created = reached.last_created,
+        customer = reached.customer,
+        customers_left = reached.customers_left,
         pages = c.pages + 1,
         rows = c.rows + size,
         failed = c.failed + new_failed,
         failure = coalesce(new_failure, c.failure),
         as_of = least(c.as_of, page.as_of),
+        begun = coalesce(c.begun, now()),
         updated = clock_timestamp(),
-        finished = CASE WHEN (page.body ->> 'has_more')::boolean IS NOT TRUE OR size = 0 THEN clock_timestamp() END
+        finished = CASE WHEN is_last AND (page.customer IS NULL OR stripe_portal.next_customer(reached) IS NULL) THEN clock_timestamp() END
     WHERE (c.object, c.livemode, c.account, c.slice) = (slice.object, slice.livemode, slice.account, slice.slice);
 END
 $$;
@@ -283,11 +200,15 @@ RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN kind = 'subscription' THEN 'NOT stripe_portal.status_is_final(t.status)'
+    SELECT CASE kind WHEN 'subscription' THEN 'NOT stripe_portal.status_is_final(t.status)'
+                -- the lists have those that somebody has
+                WHEN 'payment_method' THEN 't.attached AND NOT t.deleted'
+                WHEN 'entitlements.active_entitlement_summary' THEN 't.lookup_keys <> ''{}'''
+                ELSE CASE
                 WHEN EXISTS (SELECT FROM pg_attribute
                              WHERE attrelid = format('stripe_portal.%I', stripe_portal.state_table(kind))::regclass
                                AND attname = 'deleted' AND NOT attisdropped) THEN 'NOT t.deleted'
-                ELSE 'true' END
+                ELSE 'true' END END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.is_open(text) IS
@@ -394,18 +315,21 @@ CREATE OR REPLACE VIEW stripe_portal.sync_progress WITH (security_invoker = true
 SELECT object, livemode, account, pages, rows, failed, failure, error, started, updated,
        CASE WHEN not_finished = 0 THEN finished END AS finished,
        CASE WHEN not_finished > 0 THEN 'unfinished' WHEN error IS NOT NULL THEN 'refused' ELSE 'done' END AS state,
-       round(rows / nullif(extract(epoch FROM updated - started), 0), 1) AS rate,
-       CASE WHEN not_finished > 0 AND covered > 0 THEN started + (updated - started) / covered END AS estimated_end
+       round(rows / nullif(extract(epoch FROM updated - begun), 0), 1) AS rate,
+       CASE WHEN not_finished > 0 AND covered > 0 THEN begun + (updated - begun) / covered END AS estimated_end
 FROM (
     SELECT object, livemode, account, sum(pages) AS pages, sum(rows) AS rows, sum(failed) AS failed,
            max(failure) AS failure, max(error) AS error,
-           min(started) AS started, max(updated) AS updated, max(finished) AS finished,
+           min(started) AS started, min(begun) AS begun, max(updated) AS updated, max(finished) AS finished,
            count(*) FILTER (WHERE finished IS NULL) AS not_finished,
+           CASE WHEN bool_or(customers_left IS NOT NULL)
+           -- the share of the customers
+           THEN sum(pages) / nullif(sum(pages) + sum(customers_left), 0)::double precision
            -- The share of the time of creation that has been read.  When the
            -- first object was created is known once the slices before are read.
-           1 - sum(extract(epoch FROM CASE WHEN finished IS NULL
+           ELSE 1 - sum(extract(epoch FROM CASE WHEN finished IS NULL
                    THEN coalesce(last_created, created_to, started) - greatest(created_from, beginning) ELSE interval '0' END))
-               / nullif(extract(epoch FROM max(coalesce(range_to, started) - beginning)), 0)::double precision AS covered
+               / nullif(extract(epoch FROM max(coalesce(range_to, started) - beginning)), 0)::double precision END AS covered
     FROM (SELECT c.*,
                  nullif(min(coalesce(created_from, '-infinity')) FILTER (WHERE finished IS NULL OR rows > 0)
                         OVER (PARTITION BY object, livemode, account), '-infinity') AS beginning
@@ -456,4 +380,4 @@ END
 $$;
 
 COMMENT ON PROCEDURE @extschema@.stripe_sync(text[], timestamptz, timestamptz, boolean, text) IS
-'Reads all objects that the tables hold from Stripe, canceled subscriptions included, and makes the tables show them, unless these show something newer. Commits after each page, so it can not be called in a transaction; a run that was broken off goes on where it was, and several at once share the work. objects: kinds of them, NULL for all (see stripe_portal.sync_kind). created_from, created_to: only what was created from the one on and before the other; NULL: no limit. dry_run: writes nothing and tells in NOTICEs how many would be new or changed. account: a connected account. How far it is: stripe_portal.sync_progress. Errors as in stripe_api; a kind that the key has no right to read is refused, and the others are read';
+'Reads all objects that the tables hold from Stripe, canceled subscriptions included, and makes the tables show them, unless these show something newer. Commits after each page, so it can not be called in a transaction; a run that was broken off goes on where it was, and several at once share the work. objects: kinds of them, NULL for all (see stripe_portal.sync_kind). created_from, created_to: only what was created from the one on and before the other; NULL: no limit. Payment methods and entitlements are listed per customer, a request for each, after all else: there the times are those of the customers; portal configurations are always read as a whole. dry_run: writes nothing and tells in NOTICEs how many would be new or changed. account: a connected account. How far it is: stripe_portal.sync_progress. Errors as in stripe_api; a kind that the key has no right to read is refused, and the others are read';

@@ -1,8 +1,10 @@
 -- sync: how far reading from Stripe has come.
 
 -- One row for each slice of a list that is, or was last, read: the objects of
--- one kind that were created in [created_from, created_to), the newest first.
--- It is all that a run knows, so a run that was killed goes on from here.
+-- one kind that were created in [created_from, created_to), the newest first;
+-- or, of a kind that Stripe lists per customer, those of the customers after
+-- the one and up to the other, in the order of their ids.  It is all that a run
+-- knows, so a run that was killed goes on from here.
 CREATE TABLE stripe_portal.sync_cursor (
     object text NOT NULL,
     livemode boolean NOT NULL,
@@ -24,6 +26,10 @@ CREATE TABLE stripe_portal.sync_cursor (
     as_of timestamptz,
     updated timestamptz,
     finished timestamptz,
+    begun timestamptz,
+    customer text,
+    customer_to text,
+    customers_left bigint,
     PRIMARY KEY (object, livemode, account, slice)
 );
 
@@ -32,7 +38,8 @@ CREATE TYPE stripe_portal.sync_page AS (
     slice stripe_portal.sync_cursor,
     status integer,
     body json,
-    as_of timestamptz
+    as_of timestamptz,
+    customer text
 );
 
 -- One finding of stripe_drift, with what would repair it.

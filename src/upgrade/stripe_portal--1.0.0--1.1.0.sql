@@ -95,3 +95,22 @@ CREATE TABLE stripe_portal.forgotten (
 CREATE INDEX forgotten_customer_idx ON stripe_portal.forgotten (customer, livemode, account);
 
 SELECT pg_catalog.pg_extension_config_dump('stripe_portal.forgotten', '');
+-- What is read customer by customer.
+ALTER TABLE stripe_portal.sync_cursor
+    ADD COLUMN begun timestamptz,
+    ADD COLUMN customer text,
+    ADD COLUMN customer_to text,
+    ADD COLUMN customers_left bigint;
+ALTER TYPE stripe_portal.sync_page ADD ATTRIBUTE customer text;
+
+-- Their columns are other ones now.
+DROP FUNCTION stripe_portal.list_params(jsonb, timestamptz, timestamptz, text);
+DROP FUNCTION stripe_portal.read_entitlements(text, text);
+DROP VIEW stripe_portal.read_kind;
+
+-- When the products of a portal configuration were read, and whether it is known
+-- which of one second was the last.
+DROP FUNCTION stripe_portal.portal_configuration_row(jsonb, jsonb);
+ALTER TABLE stripe_portal.billing_portal_configuration
+    ADD COLUMN products_read timestamptz,
+    ADD COLUMN unclear boolean NOT NULL DEFAULT false;

@@ -102,23 +102,31 @@ my %kind = (
 		},
 		row => sub { my (%s) = @_; return { lookup_keys => [ split //, $s{keys} ] } },
 	},
-	# Stripe's name for it has a prefix; the row has an age for its products
+	# Stripe's name for it has a prefix; no event has the products, and they matter
+	# only if plan changes are on
 	billing_portal_configuration => {
 		prefix => 'billing_portal.configuration',
-		start => sub { name => 'a', active => $true, cancel => $true },
+		start => sub { name => 'a', active => $true, update => pick($true, $false, $false, $false), products => 'a', updated => 1700000000 },
 		change => sub {
 			my ($s) = @_;
-			my $what = pick(qw(name active cancel));
+			my $what = pick(qw(name active products products));
 
-			$s->{$what} = $what eq 'name' ? pick(qw(a b c)) : pick($true, $false);
+			$s->{$what} = $what eq 'active' ? pick($true, $false) : pick(qw(a b c));
 			return 'updated';
 		},
 		object => sub {
 			my ($id, %s) = @_;
-			return { object => 'billing_portal.configuration', id => $id, name => $s{name}, active => $s{active},
-				features => { subscription_cancel => { enabled => $s{cancel} }, subscription_update => { enabled => $false } } };
+			return { object => 'billing_portal.configuration', id => $id, name => $s{name}, active => $s{active}, updated => $s{updated},
+				features => { subscription_update => { enabled => $s{update} } } };
 		},
-		row => sub { my (%s) = @_; return { name => $s{name}, active => $s{active} } },
+		read => sub {
+			my ($object, %s) = @_;
+			$object->{features}{subscription_update}{products} = [ $s{products} ];
+		},
+		row => sub {
+			my (%s) = @_;
+			return { name => $s{name}, active => $s{active}, $s{update} ? (products => [ $s{products} ]) : () };
+		},
 	},
 	# who moves, at times without anything else
 	customer => do {
@@ -181,26 +189,28 @@ sub make_history
 	push @history, [ $second, $kind->{first} // 'created', $kind->{object}->($id, %state) ] if rand() < 0.6;
 	foreach (1 .. 1 + int(rand(8)))
 	{
-		my $before = $kind->{object}->($id, %state);
+		my %before = %state;
 		my $type = $kind->{change}->(\%state);
-		my $after = $kind->{object}->($id, %state);
-		my $previous = difference($before, $after);
 
 		$type = 'deleted' if $kind->{deletes} && rand() < 0.15;
-		next unless defined $type && ($type eq 'deleted' || %$previous);
+		next unless defined $type && ($type eq 'deleted' || %{ difference(\%before, \%state) });
 		$type = 'updated' if $type eq 'created';
 		$deleted ||= $kind->{deletes} && $type eq 'deleted';
 		$second += 1 + int(rand(2)) if rand() < 0.33;
-		undef $previous unless $type =~ /updated$|detached/;
+		$state{updated} = $second if $state{updated};
+
+		my ($before, $after) = map { $kind->{object}->($id, %$_) } \%before, \%state;
+		my $previous = $type =~ /updated$|detached/ ? difference($before, $after) : undef;
 		push @history, [ $second, $type, $after, $previous ];
 
 		# said twice, in two events or in one that comes twice
 		push @history, [ $second, 'payment_succeeded', $after ] if $type eq 'paid';
 		# read from the API, in the same second or later; a payment method that
-		# was detached does not tell any more whose it was, and of a configuration
-		# the answer to a change is a read as well, and counts at once
-		next if $deleted || $name =~ /^(payment_method|billing_portal_configuration)$/ || rand() < 0.85;
+		# was detached does not tell any more whose it was
+		next if $deleted || $name eq 'payment_method' || rand() < ($kind->{read} ? 0.4 : 0.85);
 		$second += int(rand(2));
+		$after = $kind->{object}->($id, %state);
+		$kind->{read}->($after, %state) if $kind->{read};
 		push @history, [ $second, undef, $after ];
 	}
 	@history = ([ $second, $kind->{first} // 'created', $kind->{object}->($id, %state) ]) unless @history;
