@@ -29,7 +29,7 @@ SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto)
 # starts a server of its own.
 REGRESS        = install \
                  api form fetch settings \
-                 signature webhook bulk ledger state read version \
+                 signature webhook bulk ledger growth state read version \
                  mrr history decline_code \
                  access access_matrix \
                  cancellation report page \

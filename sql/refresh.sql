@@ -65,6 +65,19 @@ SELECT status, ended_at IS NOT NULL AS ended FROM stripe_portal.subscription WHE
 -- then there is nothing left to read but the customer
 SELECT stripe_refresh('cus_2');
 
+-- Whom Stripe does not know at all, which happens to test data, is deleted here as
+-- well, unless nothing of them is here.
+INSERT INTO stripe_portal.customer (id, livemode, email, event, event_created)
+VALUES ('cus_lost', false, 'lost@example.com', 'evt_1', '2026-01-01'), ('cus_lost', true, 'live@example.com', 'evt_1', '2026-01-01');
+INSERT INTO stripe_portal.subscription (id, livemode, customer, status, items, event, event_created)
+VALUES ('sub_lost', false, 'cus_lost', 'active', '[]', 'evt_1', '2026-01-01'), ('sub_lost', true, 'cus_lost', 'active', '[]', 'evt_1', '2026-01-01'),
+       ('sub_over', false, 'cus_lost', 'canceled', '[]', 'evt_1', '2026-01-01'), ('sub_alone', false, 'cus_alone', 'past_due', '[]', 'evt_1', '2026-01-01');
+SELECT stripe_refresh('cus_lost'), stripe_refresh('cus_alone'), stripe_refresh('cus_nobody');
+SELECT id, livemode, email, deleted FROM stripe_portal.customer WHERE id IN ('cus_lost', 'cus_alone', 'cus_nobody') ORDER BY id, livemode;
+SELECT id, livemode, status, ended_at IS NOT NULL AS ended FROM stripe_portal.subscription WHERE id IN ('sub_lost', 'sub_over', 'sub_alone') ORDER BY id, livemode;
+DELETE FROM stripe_portal.customer WHERE id IN ('cus_lost', 'cus_alone');
+DELETE FROM stripe_portal.subscription WHERE id IN ('sub_lost', 'sub_over', 'sub_alone');
+
 -- The key's mode and no other; and nothing is written where nothing may be.
 SELECT stripe_refresh('cus_1', livemode => true);
 SELECT stripe_refresh('');

@@ -46,7 +46,18 @@ static SpQuery open_subscriptions = {
 	.types = {TEXTOID, BOOLOID, TEXTOID}
 };
 
-static SpReading *read_one(const char *path, const char *id, const char *form, const char *account);
+static SpQuery is_known = {
+	.sql = "SELECT FROM stripe_portal.customer WHERE (id, livemode, account) = ($1, $2, $3) AND NOT deleted",
+	.expected = SPI_OK_SELECT,
+	.read_only = true,
+	.types = {TEXTOID, BOOLOID, TEXTOID}
+};
+
+static SpReading *read_one(const char *kind, const char *path, const char *id, const char *form,
+						   const char *account);
+static Jsonb *tombstone(const char *kind, const char *id);
+static void push_text(JsonbParseState **state, JsonbIteratorToken token, const char *text);
+static bool is_shown(const char *customer, const char *account, bool livemode);
 static List *find_open_subscriptions(const char *customer, const char *account, bool livemode);
 static List *read_list(const char *path, const char *filter, const char *account);
 static void complete_items(SpReading *subscription, const char *account);
@@ -71,23 +82,29 @@ stripe_refresh(PG_FUNCTION_ARGS)
 
 /*
  * Reads a customer and all their subscriptions and applies them.  Gives the
- * number of objects, which is 0 if Stripe knows no such customer.
+ * number of objects that there were, which is 0 if Stripe knows no such customer.
  */
 int
 sp_billing_refresh(const char *customer, const char *account, bool livemode)
 {
 	List	   *readings = sp_billing_read_customer(customer, account, livemode);
+	ListCell   *cell;
+	int			nread = 0;
 
 	SPI_connect();
 	sp_billing_apply(readings, account, livemode);
 	SPI_finish();
-	return list_length(readings);
+	foreach(cell, readings)
+		nread += !((SpReading *) lfirst(cell))->missing;
+	return nread;
 }
 
 /*
  * Reads a customer and all their subscriptions, as a list of SpReading.  It is
- * empty if Stripe knows no such customer.  Of one who was deleted, whose
- * subscriptions Stripe has canceled, those are read that go on in the table.
+ * empty if neither Stripe nor the tables know such a customer.  Of one who was
+ * deleted, whose subscriptions Stripe has canceled, or whom Stripe does not know,
+ * those are read that go on in the table; what is missing at Stripe is a reading
+ * like one that says that it was deleted.
  *
  * Throws what sp_stripe_read does, and ERRCODE_SP_NOT_CONFIGURED if the key is
  * for the other mode.
@@ -105,9 +122,7 @@ sp_billing_read_customer(const char *customer, const char *account, bool livemod
 				(errcode(ERRCODE_SP_NOT_CONFIGURED),
 				 errmsg("the configured Stripe API key is not for %s mode", livemode ? "live" : "test")));
 
-	reading = read_one("/v1/customers/", customer, NULL, account);
-	if (reading == NULL)
-		return NIL;
+	reading = read_one("customer", "/v1/customers/", customer, NULL, account);
 
 	initStringInfo(&filter);
 	if (sp_stripe_json_get(&reading->object->root, "deleted") != NULL)
@@ -115,11 +130,13 @@ sp_billing_read_customer(const char *customer, const char *account, bool livemod
 		sp_stripe_form_append(&filter, "expand[0]", "discounts");
 		foreach(cell, find_open_subscriptions(customer, account, livemode))
 		{
-			SpReading  *subscription = read_one("/v1/subscriptions/", lfirst(cell), filter.data, account);
+			SpReading  *subscription = read_one("subscription", "/v1/subscriptions/", lfirst(cell),
+												filter.data, account);
 
-			if (subscription != NULL)
-				subscriptions = lappend(subscriptions, subscription);
+			subscriptions = lappend(subscriptions, subscription);
 		}
+		if (reading->missing && subscriptions == NIL && !is_shown(customer, account, livemode))
+			return NIL;
 	}
 	else
 	{
@@ -156,10 +173,10 @@ sp_billing_apply(List *readings, const char *account, bool livemode)
 }
 
 /*
- * Reads one object; NULL if Stripe knows none with this id.
+ * Reads one object.
  */
 static SpReading *
-read_one(const char *path, const char *id, const char *form, const char *account)
+read_one(const char *kind, const char *path, const char *id, const char *form, const char *account)
 {
 	SpReading  *reading = palloc(sizeof(SpReading));
 	StringInfoData whole_path;
@@ -169,7 +186,62 @@ read_one(const char *path, const char *id, const char *form, const char *account
 	sp_stripe_form_append_encoded(&whole_path, id);
 	reading->object = sp_stripe_read(whole_path.data, form, *account != '\0' ? account : NULL,
 									 &reading->as_of);
-	return reading->object != NULL ? reading : NULL;
+	reading->missing = reading->object == NULL;
+	if (reading->missing)
+		reading->object = tombstone(kind, id);
+	return reading;
+}
+
+/*
+ * What Stripe says of an object that was deleted.
+ */
+static Jsonb *
+tombstone(const char *kind, const char *id)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue	value;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_text(&state, WJB_KEY, "id");
+	push_text(&state, WJB_VALUE, id);
+	push_text(&state, WJB_KEY, "object");
+	push_text(&state, WJB_VALUE, kind);
+	push_text(&state, WJB_KEY, "deleted");
+	value.type = jbvBool;
+	value.val.boolean = true;
+	pushJsonbValue(&state, WJB_VALUE, &value);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+static void
+push_text(JsonbParseState **state, JsonbIteratorToken token, const char *text)
+{
+	JsonbValue	value;
+
+	value.type = jbvString;
+	value.val.string.val = unconstify(char *, text);
+	value.val.string.len = strlen(text);
+	pushJsonbValue(state, token, &value);
+}
+
+/*
+ * Whether the table shows the customer, and not as deleted.
+ */
+static bool
+is_shown(const char *customer, const char *account, bool livemode)
+{
+	Datum		values[3];
+	bool		result;
+
+	values[0] = CStringGetTextDatum(customer);
+	values[1] = BoolGetDatum(livemode);
+	values[2] = CStringGetTextDatum(account);
+
+	SPI_connect();
+	sp_query_run(&is_known, values, NULL, InvalidSnapshot);
+	result = SPI_processed > 0;
+	SPI_finish();
+	return result;
 }
 
 /*
@@ -245,6 +317,7 @@ read_list(const char *path, const char *filter, const char *account)
 
 			reading->object = JsonbValueToJsonb(element);
 			reading->as_of = as_of;
+			reading->missing = false;
 			result = lappend(result, reading);
 			last_id = sp_stripe_json_text(&reading->object->root, "id");
 		}
@@ -290,10 +363,7 @@ replace_items(Jsonb *subscription, List *items)
 	Datum		path[1] = {CStringGetTextDatum("items")};
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	value.type = jbvString;
-	value.val.string.val = "data";
-	value.val.string.len = 4;
-	pushJsonbValue(&state, WJB_KEY, &value);
+	push_text(&state, WJB_KEY, "data");
 	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
 	foreach(cell, items)
 	{
@@ -301,10 +371,7 @@ replace_items(Jsonb *subscription, List *items)
 		pushJsonbValue(&state, WJB_ELEM, &value);
 	}
 	pushJsonbValue(&state, WJB_END_ARRAY, NULL);
-	value.type = jbvString;
-	value.val.string.val = "has_more";
-	value.val.string.len = 8;
-	pushJsonbValue(&state, WJB_KEY, &value);
+	push_text(&state, WJB_KEY, "has_more");
 	value.type = jbvBool;
 	value.val.boolean = false;
 	pushJsonbValue(&state, WJB_VALUE, &value);

@@ -12,11 +12,12 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
-/* An object as it was read, and as of when. */
+/* An object as it was read, and as of when; missing: Stripe knows none such. */
 typedef struct SpReading
 {
 	Jsonb	   *object;
 	TimestampTz as_of;
+	bool		missing;
 } SpReading;
 
 extern List *sp_billing_read_customer(const char *customer, const char *account, bool livemode);
