@@ -179,6 +179,38 @@ UPDATE stripe_portal.subscription_change SET discount_ends = now() - interval '1
 SELECT stripe_portal.settle_changes(), stripe_portal.settle_changes();
 SELECT mrr, movement, inferred, discount_ends FROM stripe_portal.subscription_change WHERE account = 'acct_1' ORDER BY at;
 
+-- What is not known is not worked out again and again, only when there is news: of
+-- a price, of a discount's coupon.
+INSERT INTO stripe_portal.subscription_change (subscription, livemode, at, event, customer, status, currency, items, discounts, cancel_at_period_end)
+SELECT 'sub_unknown' || n, false, '2026-01-01', 'evt_' || n, 'cus_1', 'active', 'eur', jsonb_build_array(jsonb_build_object('price', 'price_u' || n, 'quantity', 1)),
+    '[{"id": "di_u"}]', false FROM generate_series(1, 5) AS n;
+SELECT stripe_portal.settle_changes();
+SET track_functions = 'pl';
+CREATE FUNCTION looked_at(OUT settled integer, OUT worked_out bigint) LANGUAGE plpgsql AS $$
+DECLARE
+    before CONSTANT bigint := (SELECT sum(calls) FROM pg_stat_xact_user_functions WHERE funcname = 'mrr');
+BEGIN
+    settled := stripe_portal.settle_changes();
+    worked_out := coalesce((SELECT sum(calls) FROM pg_stat_xact_user_functions WHERE funcname = 'mrr'), 0) - coalesce(before, 0);
+END $$;
+SELECT * FROM looked_at();
+INSERT INTO stripe_portal.price (id, livemode, currency, unit_amount_decimal, billing_scheme, "interval", interval_count, type, usage_type, event, event_created)
+SELECT 'price_u' || n, false, 'eur', 1000, 'per_unit', 'month', 1, 'recurring', 'licensed', '', '2026-01-01' FROM generate_series(1, 2) AS n;
+SELECT * FROM looked_at();
+SELECT * FROM looked_at();
+INSERT INTO stripe_portal.discount (id, livemode, coupon, event, event_created) VALUES ('di_u', false, 'coupon_u', '', '2026-01-01');
+SELECT * FROM looked_at();
+INSERT INTO stripe_portal.coupon (id, livemode, percent_off, duration, event, event_created) VALUES ('coupon_u', false, 50, 'forever', '', '2026-01-01');
+SELECT settled FROM looked_at();
+SELECT * FROM looked_at();
+SELECT count(mrr) AS known, count(*) FROM stripe_portal.subscription_change WHERE subscription LIKE 'sub\_unknown%';
+RESET track_functions;
+DROP FUNCTION looked_at;
+DELETE FROM stripe_portal.subscription_change WHERE subscription LIKE 'sub\_unknown%';
+DELETE FROM stripe_portal.price WHERE id LIKE 'price\_u%';
+DELETE FROM stripe_portal.discount WHERE id = 'di_u';
+DELETE FROM stripe_portal.coupon WHERE id = 'coupon_u';
+
 DELETE FROM story;
 SELECT * FROM ends();
 DROP VIEW history;

@@ -158,6 +158,19 @@ CALL stripe_sync('{subscription, price}');
 SELECT jsonb_array_length(items) AS items, refetch FROM stripe_portal.subscription;
 SELECT jsonb_array_length(tiers) AS tiers FROM stripe_portal.price WHERE id = 'price_tiered';
 
+-- What an amount off is in another currency, which no event tells, is read: here
+-- 4.00 off the 15 items of 1.00 in euros.
+SELECT FROM stripe_api('POST', '/v1/coupons', '{"id": "OFF5", "amount_off": 500, "currency": "usd", "currency_options": {"eur": {"amount_off": 400}}, "duration": "forever"}');
+SELECT id AS subscription FROM stripe_portal.subscription \gset
+SELECT FROM stripe_api('POST', '/v1/subscriptions/' || :'subscription', '{"discounts": [{"coupon": "OFF5"}]}');
+SELECT FROM stand_in('POST', 'clock', '{"advance": 60}');
+CALL stripe_sync('{coupon, subscription}');
+SELECT currency_options FROM stripe_portal.coupon WHERE id = 'OFF5';
+SELECT mrr FROM stripe_portal.subscription_change WHERE subscription = :'subscription' AND until = 'infinity';
+UPDATE stripe_portal.coupon SET currency_options = NULL, event = 'evt_1', event_created = event_created - interval '1 minute', applies_to = '["prod_1"]' WHERE id = 'OFF5';
+SELECT stripe_portal.refetch(kinds => '{coupon}') IS NOT NULL AS read;
+SELECT currency_options FROM stripe_portal.coupon WHERE id = 'OFF5';
+
 -- A kind that the key has no right to read is refused, the others are read.
 SELECT FROM stand_in('POST', 'fault', '{"kind": "forbidden", "path": "/v1/prices", "times": 0}');
 CALL stripe_sync('{price, product}');

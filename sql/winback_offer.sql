@@ -174,6 +174,25 @@ SELECT FROM forget();
 -- nobody comes
 SELECT rule('message', 'ended');
 SELECT born(c), happens(10, sub(c, ended(10)), 'customer.subscription.deleted') FROM unnest(ARRAY['a', 'b', 'c']) AS c;
+-- what became of them is not worked out again and again, only if there is news of somebody
+UPDATE stripe_portal.winback_offer SET expires_at = now() + interval '1 hour';
+SELECT stripe_portal.winback_settle();
+SET track_functions = 'pl';
+CREATE FUNCTION looked_at(OUT settled integer, OUT worked_out bigint) LANGUAGE plpgsql AS $$
+DECLARE
+    before CONSTANT bigint := (SELECT sum(calls) FROM pg_stat_xact_user_functions WHERE funcname = 'winback_outcome');
+BEGIN
+    settled := stripe_portal.winback_settle();
+    worked_out := coalesce((SELECT sum(calls) FROM pg_stat_xact_user_functions WHERE funcname = 'winback_outcome'), 0) - coalesce(before, 0);
+END $$;
+SELECT * FROM looked_at();
+INSERT INTO stripe_portal.discount (id, livemode, customer, event, event_created) VALUES ('di_news', false, 'cus_b', '', now());
+SELECT * FROM looked_at();
+UPDATE stripe_portal.subscription_change SET customer = customer WHERE customer = 'cus_c';
+SELECT * FROM looked_at();
+SELECT * FROM looked_at();
+RESET track_functions;
+DROP FUNCTION looked_at;
 UPDATE stripe_portal.winback_offer SET expires_at = now() - interval '1 hour';
 UPDATE stripe_portal.winback_offer SET state = 'sent', sent_at = to_timestamp(clock(100)) WHERE customer = 'cus_b';
 UPDATE stripe_portal.winback_offer SET state = 'claimed', lease_until = now() + interval '1 hour' WHERE customer = 'cus_c';

@@ -541,24 +541,58 @@ $$;
 COMMENT ON FUNCTION stripe_portal.reprice_changes(jsonb, jsonb, boolean, text) IS
 'Works out anew what subscriptions brought in, if more is known of the prices, coupons or discounts that were named than before, and updates those of a customer who was in another country than it had seemed; before: what known_terms had said of them then';
 
+CREATE OR REPLACE FUNCTION stripe_portal.look_through(what text)
+RETURNS integer
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    now_seen CONSTANT pg_snapshot := pg_current_snapshot();
+    last_seen CONSTANT pg_snapshot := (SELECT l.seen FROM stripe_portal.looked_through AS l WHERE l.what = look_through.what);
+BEGIN
+    INSERT INTO stripe_portal.looked_through AS l (what, seen) VALUES (look_through.what, now_seen)
+    ON CONFLICT ON CONSTRAINT looked_through_pkey DO UPDATE SET seen = excluded.seen;
+    RETURN coalesce(age(pg_snapshot_xmin(last_seen)::xid), 2147483647);
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.look_through(text) IS
+'Notes that something is looked through now, and gives the age of the oldest transaction whose rows may not have been there the last time: rows with age(xmin) up to that are news';
+
 CREATE OR REPLACE FUNCTION stripe_portal.settle_changes()
 RETURNS integer
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    news CONSTANT integer := stripe_portal.look_through('unknown MRR');
     due record;
     count integer := 0;
 BEGIN
     FOR due IN
+        -- What became known in one transaction while another wrote the row: one
+        -- of the two is news.
+        WITH unsure AS MATERIALIZED (
+            SELECT c AS row FROM stripe_portal.subscription_change AS c
+            WHERE c.mrr IS NULL AND age(c.xmin) <= news
+            UNION ALL
+            SELECT c
+            FROM stripe_portal.subscription_change AS c, jsonb_array_elements(c.items) AS item, stripe_portal.price AS p
+            WHERE c.mrr IS NULL AND (p.id, p.livemode, p.account) = (item ->> 'price', c.livemode, c.account)
+              AND age(p.xmin) <= news
+            UNION ALL
+            SELECT c
+            FROM stripe_portal.subscription_change AS c, jsonb_array_elements(c.discounts) AS named,
+                 stripe_portal.discount AS d LEFT JOIN stripe_portal.coupon AS p
+                     ON (p.id, p.livemode, p.account) = (d.coupon, d.livemode, d.account)
+            WHERE c.mrr IS NULL AND (d.id, d.livemode, d.account) = (named ->> 'id', c.livemode, c.account)
+              AND (age(d.xmin) <= news OR age(p.xmin) <= news))
         SELECT c.customer, c.subscription, c.livemode, c.account
         FROM stripe_portal.subscription_change AS c
         WHERE c.discount_ends <= now()
         UNION
-        -- became known in one transaction while another wrote the row
-        SELECT c.customer, c.subscription, c.livemode, c.account
-        FROM stripe_portal.subscription_change AS c
-        WHERE c.mrr IS NULL AND stripe_portal.mrr(c) IS NOT NULL
+        SELECT (u.row).customer, (u.row).subscription, (u.row).livemode, (u.row).account
+        FROM unsure AS u WHERE stripe_portal.mrr(u.row) IS NOT NULL
     LOOP
         PERFORM stripe_portal.lock_changes(due.customer);
         PERFORM stripe_portal.derive_changes(due.subscription, due.livemode, due.account, NULL, false);
@@ -569,7 +603,9 @@ END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.settle_changes() IS
-'Enters into the histories the discounts that have ended since, each at its own end: no event tells of it. Gives the number of subscriptions; to be called now and then';
+'Enters into the histories the discounts that have ended since, each at its own end: no event tells of it; and what became known of prices and discounts while the row was being written. Gives the number of subscriptions; to be called now and then';
+
+COMMENT ON TABLE stripe_portal.looked_through IS 'What the tick looked through the last time, and which transactions it saw then';
 
 -- ---------------------------------------------------------------------------
 -- Reading a history

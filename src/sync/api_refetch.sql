@@ -5,10 +5,10 @@ RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    -- No event tells what a coupon is for, and one that was read is no event's any
-    -- more.  Not marked when it is applied: an id can be given to another coupon.
+    -- No event tells what a coupon is for, and what an amount is in other
+    -- currencies; one that was read is no event's any more.  Not marked when it is applied: an id can be given to another coupon.
     UPDATE stripe_portal.coupon SET refetch = true
-    WHERE event <> '' AND applies_to IS NULL AND NOT deleted AND NOT refetch AND livemode = stripe_portal.key_livemode();
+    WHERE event <> '' AND (applies_to IS NULL OR amount_off IS NOT NULL AND currency_options IS NULL) AND NOT deleted AND NOT refetch AND livemode = stripe_portal.key_livemode();
 
     WITH unsure AS (
         UPDATE stripe_portal.discount SET refetch = false

@@ -114,3 +114,10 @@ DROP FUNCTION stripe_portal.portal_configuration_row(jsonb, jsonb);
 ALTER TABLE stripe_portal.billing_portal_configuration
     ADD COLUMN products_read timestamptz,
     ADD COLUMN unclear boolean NOT NULL DEFAULT false;
+
+-- What the tick has looked through.
+CREATE TABLE stripe_portal.looked_through (
+    what text PRIMARY KEY,
+    seen pg_snapshot NOT NULL
+);
+SELECT pg_catalog.pg_extension_config_dump('stripe_portal.looked_through', 'WHERE false');

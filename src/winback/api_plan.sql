@@ -265,6 +265,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    news CONSTANT integer := CASE WHEN winback_settle.customer IS NULL THEN stripe_portal.look_through('offers') END;
     o stripe_portal.winback_offer;
     n stripe_portal.winback_offer;
     count integer := 0;
@@ -274,8 +275,18 @@ BEGIN
         FROM stripe_portal.winback_offer AS w
         WHERE CASE WHEN winback_settle.customer IS NOT NULL
                    THEN (w.customer, w.livemode, w.account) = (winback_settle.customer, winback_settle.livemode, winback_settle.account)
-                   -- a discount, unlike a subscription, can become known late
-                   ELSE w.state IN ('planned', 'claimed', 'sent') OR w.sent_at > now() - interval '90 days' END
+                   -- a discount, unlike a subscription, can become known late; and
+                   -- what happened while the offer was made is news
+                   ELSE (w.state IN ('planned', 'claimed', 'sent') OR w.sent_at > now() - interval '90 days')
+                        AND (w.state IN ('planned', 'claimed', 'sent') AND w.expires_at <= now()
+                             OR age(w.xmin) <= news
+                             OR EXISTS (SELECT FROM stripe_portal.discount AS d
+                                        WHERE (d.livemode, d.account) = (w.livemode, w.account)
+                                          AND (d.subscription = w.subscription OR d.customer = w.customer)
+                                          AND age(d.xmin) <= news)
+                             OR EXISTS (SELECT FROM stripe_portal.subscription_change AS c
+                                        WHERE (c.customer, c.livemode, c.account) = (w.customer, w.livemode, w.account)
+                                          AND age(c.xmin) <= news)) END
         ORDER BY w.id
     LOOP
         n := stripe_portal.winback_outcome(o);
@@ -294,7 +305,7 @@ END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.winback_settle(text, boolean, text) IS
-'Brings offers up to date with what is known: those of a customer, or all that are open or were sent within 90 days. Gives the number of those that changed; to be called now and then, since no event tells that an offer has expired';
+'Brings offers up to date with what is known: those of a customer, or all that are open or were sent within 90 days and have expired, or of whose customer something is known that was not the last time. Gives the number of those that changed; to be called now and then, since no event tells that an offer has expired';
 
 CREATE OR REPLACE FUNCTION stripe_portal.winback_step(place text)
 RETURNS text

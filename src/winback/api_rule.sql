@@ -246,7 +246,7 @@ BEGIN
     FROM stripe_portal.fetch(
         -- an id may be any text
         ARRAY['/v1/coupons/' || substr(stripe_portal.form_encode(jsonb_build_object('id', coupon)), 4)],
-        ARRAY['{"expand": ["applies_to"]}'::jsonb], account) AS f;
+        ARRAY['{"expand": ["applies_to", "currency_options"]}'::jsonb], account) AS f;
     IF answer.status = 404 THEN
         RETURN false;
     ELSIF answer.status <> 200 THEN

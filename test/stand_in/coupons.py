@@ -18,6 +18,17 @@ COUPON = {
 }
 
 
+# What a coupon shows only when it is expanded, and no event has.
+EXPANDED = ('applies_to', 'currency_options')
+
+
+def hide(coupon: dict, params: dict) -> None:
+    """Keep what is given of the properties that are only shown when they are expanded."""
+    for name in EXPANDED:
+        if name in params:
+            coupon['+' + name] = {**coupon.get('+' + name, {}), **params[name]}
+
+
 def refresh(account: Account) -> None:
     """Bring `valid` and `active` up to the clock and to what was redeemed."""
     now = account.world.now()
@@ -48,10 +59,11 @@ def create_coupon(account: Account, params: dict) -> dict:
                           param='duration_in_months', code='parameter_missing')
     if 'redeem_by' in params and not account.world.now() < params['redeem_by'] <= account.world.now() + FIVE_YEARS:
         raise StripeError('redeem_by must be in the future, and within five years.', param='redeem_by')
+    if 'currency_options' in params and 'amount_off' not in params:
+        raise StripeError('currency_options are only for coupons with an amount_off.', param='currency_options')
     coupon = account.add('coupon', params.get('id') or account.world.new_id('coupon'), COUPON)
-    merge(coupon, without(params, 'applies_to'))
-    if 'applies_to' in params:
-        coupon['+applies_to'] = params['applies_to']
+    merge(coupon, without(params, *EXPANDED))
+    hide(coupon, params)
     account.emit('coupon.created', coupon)
     return coupon
 
@@ -71,7 +83,8 @@ def retrieve_coupon(account: Account, params: dict, coupon_id: str) -> dict:
 @route('POST', '/v1/coupons/{}', P.COUPON_UPDATE, updating=True)
 def update_coupon(account: Account, params: dict, coupon_id: str) -> dict:
     with account.change(account.get('coupon', coupon_id), 'coupon.updated') as coupon:
-        merge(coupon, without(params))
+        merge(coupon, without(params, *EXPANDED))
+        hide(coupon, params)
     return coupon
 
 

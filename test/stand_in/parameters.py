@@ -77,10 +77,12 @@ PRICE_CREATE = {
 PRICE_LIST = {'active': 'boolean', 'created': 'range', 'currency': 'currency', 'lookup_keys': ['string'],
               'product': 'string', 'type': words('one_time recurring'), **PAGE}
 
+CURRENCY_OPTIONS = {currency: {'amount_off*': 'integer'} for currency in ('chf', 'eur', 'gbp', 'usd')}
 COUPON_CREATE = {
     'amount_off': 'integer',
     'applies_to': {'products': ['string']},
     'currency': 'currency',
+    'currency_options': CURRENCY_OPTIONS,
     'duration': words('forever once repeating'),
     'duration_in_months': 'integer',
     'id': 'string',
@@ -91,7 +93,7 @@ COUPON_CREATE = {
     'redeem_by': 'timestamp',
     **EXPAND,
 }
-COUPON_UPDATE = {'metadata~': 'metadata', 'name': 'string', **EXPAND}
+COUPON_UPDATE = {'currency_options': CURRENCY_OPTIONS, 'metadata~': 'metadata', 'name': 'string', **EXPAND}
 COUPON_LIST = {'created': 'range', **PAGE}
 
 PROMOTION_CODE_CREATE = {

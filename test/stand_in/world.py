@@ -22,7 +22,7 @@ from .limiter import RateLimiter
 API_VERSION = '2026-10-28.endive'
 
 # Shown when they are expanded, of objects that have them.
-SHOWN_IF_ANY = {('coupon', 'applies_to'), ('price', 'currency_options'), ('price', 'tiers')}
+SHOWN_IF_ANY = {('coupon', 'applies_to'), ('coupon', 'currency_options'), ('price', 'currency_options'), ('price', 'tiers')}
 
 # Property name -> kind of object whose id it holds, for expand[].
 EXPANDABLE = {
