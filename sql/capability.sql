@@ -21,7 +21,7 @@ SELECT c.relname AS in_no_capability
 FROM pg_class AS c
 WHERE c.relnamespace = 'stripe_portal'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
   AND c.relname NOT IN (SELECT object FROM stripe_portal.capability WHERE privilege LIKE 'SELECT%')
-  AND c.relname NOT IN ('event_handler', 'customer_role', 'user_mapping', 'sync_kind', 'session_state', 'observed_change', 'churned', 'winback_case', 'winback_lift', 'winback_outbox')
+  AND c.relname NOT IN ('event_handler', 'customer_role', 'user_mapping', 'looked_through', 'sync_kind', 'session_state', 'observed_change', 'churned', 'winback_case', 'winback_lift', 'winback_outbox')
 ORDER BY 1;
 -- and there is nothing in the list that is not in the extension
 SELECT c.* FROM stripe_portal.capability AS c

@@ -127,7 +127,8 @@ FROM (SELECT d FROM jsonb_array_elements(stripe_api('GET', '/v1/test_helpers/sta
      stripe_receive_webhook(d ->> 'payload', d ->> 'signature');
 SELECT path, declared, at_stripe FROM stripe_portal.configuration_drift;
 
--- A read and the events of the same changes, in every order, leave the same row.
+-- Reads, two of them of one second, and the events of the same changes, in every
+-- order, leave the same row.
 CREATE FUNCTION orders(fact jsonb[], seen integer[] DEFAULT '{}') RETURNS SETOF integer[] LANGUAGE sql AS $$
     SELECT seen WHERE cardinality(seen) = cardinality(fact)
     UNION ALL
@@ -150,7 +151,7 @@ END $$;
 SELECT count(*) AS orders, count(DISTINCT row) AS rows, min(row ->> 'name') AS name, min(row ->> 'products') AS products, min(row ->> 'event') AS event, min(row ->> 'refetch') AS refetch
 FROM (SELECT ARRAY(SELECT jsonb_strip_nulls(jsonb_build_object('id', event, 'type', 'billing_portal.configuration.updated', 'created', at, 'read', CASE WHEN event IS NULL THEN at END,
           CASE WHEN event IS NULL THEN 'object' ELSE 'data' END, CASE WHEN event IS NULL THEN o ELSE jsonb_build_object('object', o) END))
-      FROM (VALUES ('evt_1', 100, 100, NULL), ('evt_2', 201, 200, NULL), (NULL, 200, 200, '[{"product": "prod_2"}]'), (NULL, 100, 100, '[{"product": "prod_1"}]')) AS f (event, at, updated, products),
+      FROM (VALUES ('evt_1', 100, 100, NULL), ('evt_2', 201, 200, NULL), (NULL, 200, 200, '[{"product": "prod_2"}]'), (NULL, 200, 200, '[{"product": "prod_3"}]'), (NULL, 100, 100, '[{"product": "prod_1"}]')) AS f (event, at, updated, products),
            LATERAL (SELECT jsonb_build_object('id', 'bpc_x', 'object', 'billing_portal.configuration', 'name', 'as of ' || updated, 'updated', updated, 'active', true,
                                'features', jsonb_build_object('subscription_update', jsonb_build_object('enabled', true, 'products', products::jsonb)))) AS c (o)) AS fact) AS facts,
      orders(fact) AS ordering, replay(fact, ordering) AS row;

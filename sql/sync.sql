@@ -201,6 +201,18 @@ SELECT caught_up IS NOT NULL AS caught_up, relist FROM stripe_portal.event_curso
 CALL stripe_catch_up();
 SELECT caught_up IS NOT NULL AS caught_up, relist FROM stripe_portal.event_cursor;
 
+-- Tables that grow are analyzed on the way, or plans made on empty ones would
+-- be used for a long time.
+ALTER TABLE stripe_portal.customer SET (autovacuum_enabled = off);
+INSERT INTO stripe_portal.customer (id, livemode, email, event, event_created)
+SELECT 'cus_grown' || n, false, n || '@example.com', 'evt_1', '2026-01-01' FROM generate_series(1, 3000) AS n;
+SELECT reltuples < 1000 AS before FROM pg_class WHERE oid = 'stripe_portal.customer'::regclass;
+CALL stripe_sync('{customer}', created_from => now() + interval '1 day');
+SELECT reltuples > 2000 AS analyzed FROM pg_class WHERE oid = 'stripe_portal.customer'::regclass;
+SELECT stripe_portal.analyze_grown();
+ALTER TABLE stripe_portal.customer RESET (autovacuum_enabled);
+DELETE FROM stripe_portal.customer WHERE id LIKE 'cus\_grown%';
+
 -- Connected accounts are read each by itself.
 SELECT FROM stripe_api('POST', '/v1/customers', '{"name": "Theirs"}', account => 'acct_1');
 CALL stripe_sync('{customer}', account => 'acct_1');

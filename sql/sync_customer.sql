@@ -92,7 +92,7 @@ CALL stripe_sync('{customer}');
 SELECT FROM stand_in('POST', 'reset');
 SELECT to_timestamp((stripe_api('GET', '/v1/customers/cus_8') ->> 'created')::bigint) AS created \gset
 CALL stripe_sync('{payment_method, entitlements.active_entitlement_summary, billing_portal.configuration}', created_from => :'created');
-SELECT path, customer FROM asked WHERE path !~ 'cus_8$|stand_in';
+SELECT path, customer FROM asked WHERE path !~ 'cus_8$|stand_in' ORDER BY path;
 SELECT FROM stand_in('POST', 'reset');
 CALL stripe_sync('{payment_method}', created_to => :'created');
 SELECT count(*) AS requests, count(*) FILTER (WHERE path ~ 'cus_8') AS of_the_new_one FROM asked WHERE path ~ 'payment_methods';
@@ -139,7 +139,7 @@ SELECT pages, rows, state FROM stripe_portal.sync_progress WHERE object = 'payme
 SELECT FROM stand_in('POST', 'clock', '{"advance": 60}');
 SELECT FROM stand_in('POST', 'reset');
 CALL stripe_sync('{payment_method}');
-SELECT path FROM asked WHERE path ~ '/payment_methods$';
+SELECT path FROM asked WHERE path ~ '/payment_methods$' ORDER BY path;
 CALL stripe_sync('{payment_method}');
 SELECT * FROM wrong();
 RESET stripe_portal.in_flight;

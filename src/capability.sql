@@ -94,7 +94,7 @@ FROM (VALUES
         'retry_failed', 'tend_ledger', 'configuration_drift',
         -- what the procedures call
         'sync_kinds', 'sync_dry_run', 'sync_plan', 'sync_run', 'sync_read', 'sync_write', 'sync_is_done', 'sync_tell',
-        'sync_mark_unseen', 'has_marked', 'refetch', 'event_cursor_begin', 'catch_up_plan', 'catch_up_done',
+        'sync_mark_unseen', 'analyze_grown', 'has_marked', 'refetch', 'event_cursor_begin', 'catch_up_plan', 'catch_up_done',
         'tick_portion', 'check_can_write'])
 ) AS list (capability, privilege, objects),
 unnest(objects) AS object;

@@ -16,17 +16,24 @@ RETURN CASE jsonb_typeof(value) WHEN 'object' THEN value ->> 'id' ELSE value #>>
 COMMENT ON FUNCTION stripe_portal.read_id(jsonb) IS
 'The id in a reference, which Stripe gives as a string or, expanded, as the object';
 
+CREATE OR REPLACE FUNCTION stripe_portal.list_ids(list jsonb)
+RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (SELECT jsonb_agg(stripe_portal.read_id(element) ORDER BY position)
+        FROM jsonb_array_elements(list) WITH ORDINALITY AS e (element, position));
+
+COMMENT ON FUNCTION stripe_portal.list_ids(jsonb) IS
+'The ids in a list of references; NULL for an empty one';
+
 CREATE OR REPLACE FUNCTION stripe_portal.read_discounts(object jsonb)
 RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN (
-    SELECT coalesce(jsonb_agg(stripe_portal.read_id(discount) ORDER BY position), '[]')
-    FROM jsonb_array_elements(
-        -- until 2025-03-31.basil there was a single one, at times beside the list
-        CASE WHEN object #> '{discounts,0}' IS NOT NULL THEN object -> 'discounts'
-             WHEN coalesce(object -> 'discount', 'null') = 'null' THEN '[]'
-             ELSE jsonb_build_array(object -> 'discount') END) WITH ORDINALITY AS d (discount, position)
-);
+-- without a query of its own it becomes a part of the expression it is in, and
+-- mostly there are none
+RETURN CASE WHEN object #> '{discounts,0}' IS NOT NULL THEN stripe_portal.list_ids(object -> 'discounts')
+            -- until 2025-03-31.basil there was a single one, at times beside the list
+            WHEN coalesce(object -> 'discount', 'null') <> 'null' THEN jsonb_build_array(stripe_portal.read_id(object -> 'discount'))
+            ELSE '[]' END;
 
 COMMENT ON FUNCTION stripe_portal.read_discounts(jsonb) IS
 'The ids of the discounts of a subscription, an item or an invoice, in the order in which they come off, from a list or a single one';

@@ -157,7 +157,7 @@ BEGIN
       AND s.event = '';
     IF FOUND THEN
         INSERT INTO stripe_portal.subscription_change
-        SELECT (stripe_portal.read_change(mirror, NULL)).*
+        SELECT c.* FROM stripe_portal.read_change(mirror, NULL) AS c
         ON CONFLICT DO NOTHING;
     END IF;
 

@@ -254,6 +254,31 @@ $$;
 COMMENT ON FUNCTION stripe_portal.sync_mark_unseen(text[], text) IS
 'Marks for a refetch what a complete run did not come across: lists do not have what was deleted. If that is most of a table, a WARNING tells of it instead';
 
+CREATE OR REPLACE FUNCTION stripe_portal.analyze_grown()
+RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    grown regclass;
+    count integer := 0;
+BEGIN
+    FOR grown IN
+        SELECT c.oid FROM pg_class AS c
+        WHERE c.relnamespace = 'stripe_portal'::regnamespace AND c.relkind = 'r'
+          AND pg_relation_size(c.oid) > 8192 * greatest(16, 4 * c.relpages)
+        ORDER BY c.oid
+    LOOP
+        EXECUTE format('ANALYZE (SKIP_LOCKED) %s', grown);
+        count := count + 1;
+    END LOOP;
+    RETURN count;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.analyze_grown() IS
+'Analyzes the tables that have grown to many times what their statistics say: plans that were made while they were empty would look through all of them for each object. Gives their number';
+
 CREATE OR REPLACE PROCEDURE stripe_portal.sync_run(objects text[], account text)
 LANGUAGE plpgsql
 AS $$
@@ -267,6 +292,8 @@ BEGIN
             PERFORM stripe_portal.sync_write(pages, n);
             COMMIT;
         END LOOP;
+        PERFORM stripe_portal.analyze_grown();
+        COMMIT;
         IF pg_catalog.cardinality(pages) = 0 THEN
             EXIT WHEN stripe_portal.sync_is_done(objects, account);
             -- somebody else is reading the rest

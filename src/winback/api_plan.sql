@@ -137,10 +137,10 @@ BEGIN
             END IF;
         END IF;
         INSERT INTO stripe_portal.winback_offer
-        SELECT (stripe_portal.winback_offer_row(r, c)).*
-        FROM stripe_portal.winback_rule AS w
+        SELECT o.*
+        FROM stripe_portal.winback_rule AS w, stripe_portal.winback_offer_row(r, c) AS o
         WHERE (w.name, w.livemode, w.account) = (r.name, r.livemode, r.account)
-        FOR KEY SHARE
+        FOR KEY SHARE OF w
         ON CONFLICT (rule, livemode, account, customer, episode) DO NOTHING;
         IF NOT FOUND THEN
             RETURN 0;
