@@ -11,7 +11,8 @@ UNION ALL SELECT 'price', id, CASE WHEN deleted THEN 'deleted' WHEN active THEN 
 UNION ALL SELECT 'product', id, CASE WHEN deleted THEN 'deleted' ELSE name END FROM stripe_portal.product;
 CREATE FUNCTION forget() RETURNS void LANGUAGE sql AS $$
     TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.product, stripe_portal.price, stripe_portal.subscription,
-        stripe_portal.invoice, stripe_portal.coupon, stripe_portal.billing_portal_configuration, stripe_portal.sync_cursor, stripe_portal.event_cursor, stripe_portal.tick_run $$;
+        stripe_portal.invoice, stripe_portal.coupon, stripe_portal.discount, stripe_portal.billing_portal_configuration,
+        stripe_portal.subscription_change, stripe_portal.sync_cursor, stripe_portal.event_cursor, stripe_portal.tick_run $$;
 SET stripe_portal.rate_limit = 1000;
 SELECT FROM stand_in('POST', 'reset', '{"state": true}');
 SELECT FROM forget();

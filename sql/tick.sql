@@ -148,6 +148,18 @@ UPDATE stripe_portal.event SET last_attempt_at = now() - interval '1 day' WHERE 
 CALL stripe_portal_tick();
 SELECT count(*) FROM stripe_portal.event WHERE status = 'failed' AND type = 'customer.updated';
 
+-- A part that has much to do lets the others have their turns: here one that
+-- never comes to its end.
+CREATE TEMP TABLE before AS SELECT pg_get_functiondef('stripe_portal.tend_step'::regproc) AS definition;
+CREATE OR REPLACE FUNCTION stripe_portal.tend_step(place text) RETURNS text LANGUAGE sql AS $$ SELECT 'and so on' $$;
+UPDATE stripe_portal.tick_run SET last_success = NULL;
+CALL stripe_portal_tick();
+SELECT part, state, portions, last_success IS NOT NULL AS done FROM stripe_portal.tick_status WHERE part IN ('refetch', 'ledger', 'win-back');
+DO $$ BEGIN EXECUTE (SELECT definition FROM before); END $$;
+DROP TABLE before;
+CALL stripe_portal_tick();
+SELECT part, state, portions FROM stripe_portal.tick_status WHERE part = 'ledger';
+
 -- Whoever may call one portion can not write down a part that there is not.
 SELECT stripe_portal.tick_portion('sleep', 'here');
 

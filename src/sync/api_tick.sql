@@ -121,12 +121,15 @@ LANGUAGE plpgsql
 AS $$
 DECLARE
     parts text[] := ARRAY(SELECT p.part FROM stripe_portal.tick_part AS p ORDER BY p.n);
+    -- listing everything can take hours, in which the other parts have their turns
+    most CONSTANT integer := 1000;
     this_part text;
     place text;
 BEGIN
     PERFORM stripe_portal.check_can_write('stripe_portal_tick()');
     FOREACH this_part IN ARRAY parts LOOP
-        LOOP
+        place := NULL;
+        FOR portion IN 1 .. most LOOP
             place := stripe_portal.tick_portion(this_part, place);
             COMMIT;
             EXIT WHEN place IS NULL;
@@ -136,7 +139,7 @@ END
 $$;
 
 COMMENT ON PROCEDURE @extschema@.stripe_portal_tick() IS
-'All periodic work: catches up with events that were not delivered, resolves thin events, tries failed events again whose time has come, reads objects whose rows are marked for a refetch, enters discounts that have ended into the histories, takes care of the ledger''s partitions, brings win-back offers up to date, and makes their discounts. Each part on its own: one that fails is a WARNING and does not stop the others. To be called every few minutes, from pg_cron, cron or by hand, not in a transaction; two at once do not get in each other''s way. How it went is in stripe_portal.tick_status';
+'All periodic work: catches up with events that were not delivered, resolves thin events, tries failed events again whose time has come, reads objects whose rows are marked for a refetch, enters discounts that have ended into the histories, takes care of the ledger''s partitions, brings win-back offers up to date, and makes their discounts. Each part on its own: one that fails is a WARNING and does not stop the others, and one that has much to do goes on with the next tick. To be called every few minutes, from pg_cron, cron or by hand, not in a transaction; two at once do not get in each other''s way. How it went is in stripe_portal.tick_status';
 
 CREATE OR REPLACE VIEW stripe_portal.tick_status WITH (security_invoker = true) AS
 SELECT p.part, r.started, r.finished,
