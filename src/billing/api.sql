@@ -28,11 +28,11 @@ COMMENT ON FUNCTION stripe_portal.list_ids(jsonb) IS
 CREATE OR REPLACE FUNCTION stripe_portal.read_discounts(object jsonb)
 RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
--- without a query of its own it becomes a part of the expression it is in, and
--- mostly there are none
+-- With no query of its own, and nothing that is not immutable, it becomes a part
+-- of the expression it is in; mostly there are none.
 RETURN CASE WHEN object #> '{discounts,0}' IS NOT NULL THEN stripe_portal.list_ids(object -> 'discounts')
             -- until 2025-03-31.basil there was a single one, at times beside the list
-            WHEN coalesce(object -> 'discount', 'null') <> 'null' THEN jsonb_build_array(stripe_portal.read_id(object -> 'discount'))
+            WHEN coalesce(object -> 'discount', 'null') <> 'null' THEN stripe_portal.list_ids('[]'::jsonb || (object -> 'discount'))
             ELSE '[]' END;
 
 COMMENT ON FUNCTION stripe_portal.read_discounts(jsonb) IS
