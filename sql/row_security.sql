@@ -17,7 +17,7 @@ SELECT c.relname AS open_table
 FROM pg_class AS c
 WHERE c.relnamespace = 'stripe_portal'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relrowsecurity
   AND c.relname NOT IN ('product', 'price', 'coupon', 'decline_code', 'access_rule', 'configuration', 'billing_portal_configuration',
-                        'event_handler', 'event_cursor', 'winback_rule')
+                        'event_handler', 'event_cursor', 'looked_through', 'winback_rule')
 ORDER BY 1;
 -- the policies: all alike
 SELECT count(*) AS tables, p.polname, p.polcmd, p.polroles = '{0}' AS for_all,
@@ -33,7 +33,7 @@ WHERE c.relnamespace = 'stripe_portal'::regnamespace AND c.relkind = 'v'
   AND NOT 'security_invoker=true' = ANY (coalesce(c.reloptions, '{}'))
   AND NOT position('( SELECT stripe_portal.all_customers()' IN pg_get_viewdef(c.oid)) > 0
   AND c.relname NOT IN ('session_state', 'observed_change', 'winback_case', 'winback_outbox', 'winback_lift',
-                        'sync_kind', 'read_kind', 'tick_part', 'capability', 'advice')
+                        'sync_kind', 'personal_column', 'read_kind', 'tick_part', 'capability', 'advice')
 ORDER BY 1;
 SELECT object AS open_view FROM stripe_portal.capability
 WHERE object IN ('session_state', 'observed_change', 'winback_case', 'winback_outbox', 'winback_lift');
@@ -98,9 +98,9 @@ BEGIN
         FROM pg_class AS c
         WHERE c.relnamespace = 'stripe_portal'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
           -- what holds nothing of customers, and what is nobody's
-          AND c.relname NOT IN ('product', 'price', 'coupon', 'decline_code', 'access_rule', 'configuration', 'billing_portal_configuration',
+          AND c.relname NOT IN ('product', 'looked_through', 'price', 'coupon', 'decline_code', 'access_rule', 'configuration', 'billing_portal_configuration',
                                 'event_handler', 'event_cursor', 'winback_rule', 'configuration_drift',
-                                'sync_kind', 'read_kind', 'tick_part', 'capability', 'advice',
+                                'sync_kind', 'personal_column', 'read_kind', 'tick_part', 'capability', 'advice',
                                 'session_state', 'observed_change', 'winback_case', 'winback_outbox', 'winback_lift')
         ORDER BY 1
     LOOP
@@ -142,7 +142,7 @@ BEGIN
         SELECT c.object, coalesce(substring(c.privilege FROM '\((.*)\)'), '*') FROM stripe_portal.capability AS c
         JOIN pg_class AS k ON k.relname = c.object AND k.relnamespace = 'stripe_portal'::regnamespace
         WHERE c.capability = visible.capability AND c.privilege LIKE 'SELECT%'
-          AND (k.relkind = 'v' OR k.relrowsecurity) AND c.object NOT IN ('sync_kind', 'tick_part', 'tick_status', 'capability', 'advice', 'configuration_drift')
+          AND (k.relkind = 'v' OR k.relrowsecurity) AND c.object NOT IN ('sync_kind', 'personal_column', 'tick_part', 'tick_status', 'capability', 'advice', 'configuration_drift')
         ORDER BY 1
     LOOP
         EXECUTE format('SELECT count(t) FROM (SELECT %s FROM stripe_portal.%I) AS t', columns, name) INTO n;

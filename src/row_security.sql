@@ -34,6 +34,7 @@ BEGIN
             ('event', NULL, NULL),
             ('session', 'customer', NULL),
             ('cancellation', 'customer', NULL),
+            ('forgotten', NULL, NULL),
             -- nobody knows of an offer before it is made, or that it was held back
             ('winback_offer', 'customer', 'sent_at IS NOT NULL'),
             -- their errors repeat what was in an object

@@ -4,7 +4,7 @@
 -- and the reports follow from what is kept, whenever they are derived again.
 -- What Stripe tells later is held to the same by those who store it.
 
-CREATE OR REPLACE VIEW stripe_portal.personal_column AS
+CREATE OR REPLACE VIEW stripe_portal.personal_column WITH (security_invoker = true) AS
 SELECT table_name, column_name, coalesce(exception.becomes, 'NULL') AS becomes
 FROM (VALUES
     ('customer', '{email, name, phone, address, shipping, preferred_locales, metadata}'::text[]),
