@@ -408,7 +408,11 @@ BEGIN
     WHERE (h.subscription, h.livemode, h.account) = (fact.subscription, fact.livemode, fact.account)
       AND h.at >= since[fact.ordinality];
     FOREACH c IN ARRAY moved LOOP
-        PERFORM stripe_portal.derive_others(c.customer, c.livemode, c.account, c.subscription);
+        IF EXISTS (SELECT FROM stripe_portal.subscription_change AS h
+                   WHERE (h.customer, h.livemode, h.account) = (c.customer, c.livemode, c.account)
+                     AND h.subscription <> c.subscription) THEN
+            PERFORM stripe_portal.derive_others(c.customer, c.livemode, c.account, c.subscription);
+        END IF;
     END LOOP;
     RETURN ARRAY(SELECT subscription FROM unnest(appended));
 END

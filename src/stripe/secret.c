@@ -12,8 +12,8 @@
  * nobody but the server may read; its path is not secret.
  *
  * The values are kept in memory of their own and zeroed before it is given
- * back.  The file is looked at on each use, so a rotated secret counts from
- * the next call on, without a reload.
+ * back.  The file is looked at by each statement that uses it, so a rotated
+ * secret counts from the next one on, without a reload.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +23,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "access/xact.h"
 #include "storage/fd.h"
 #include "utils/memutils.h"
 
@@ -44,7 +45,7 @@ static int	nsources = 0;
 static bool check_secret(char **newval, void **extra, GucSource source);
 static const char *show_secret_0(void);
 static const char *show_secret_1(void);
-static bool is_unchanged(const SpSecretSource *source, const char *value, const char *file);
+static bool is_unchanged(SpSecretSource *source, const char *value, const char *file);
 static void load(SpSecretSource *source, const char *value, const char *file);
 static void forget(SpSecretSource *source);
 static void add_secrets(SpSecretSource *source, const char *text, size_t length, char separator);
@@ -180,11 +181,19 @@ show_secret_1(void)
 /*
  * Is what was read still what the settings and the file say?  A change of the
  * file's content or mode changes its ctime, a replaced file is another inode.
+ * A statement that asks again and again looks at the file once in each of its
+ * transactions: a look costs a good part of a signature.
  */
 static bool
-is_unchanged(const SpSecretSource *source, const char *value, const char *file)
+is_unchanged(SpSecretSource *source, const char *value, const char *file)
 {
+	TimestampTz statement = GetCurrentStatementStartTimestamp();
+	TimestampTz transaction = GetCurrentTransactionStartTimestamp();
+	bool		seen = source->seen_by == statement && source->seen_in == transaction;
 	struct stat now;
+
+	source->seen_by = statement;
+	source->seen_in = transaction;
 
 	if (value != NULL)
 		return source->read_value != NULL &&
@@ -193,12 +202,13 @@ is_unchanged(const SpSecretSource *source, const char *value, const char *file)
 	if (file != NULL)
 		return source->read_file != NULL &&
 			strcmp(source->read_file, file) == 0 &&
-			stat(file, &now) == 0 &&
-			now.st_dev == source->read_stat.st_dev &&
-			now.st_ino == source->read_stat.st_ino &&
-			now.st_size == source->read_stat.st_size &&
-			now.st_ctim.tv_sec == source->read_stat.st_ctim.tv_sec &&
-			now.st_ctim.tv_nsec == source->read_stat.st_ctim.tv_nsec;
+			(seen ||
+			 (stat(file, &now) == 0 &&
+			  now.st_dev == source->read_stat.st_dev &&
+			  now.st_ino == source->read_stat.st_ino &&
+			  now.st_size == source->read_stat.st_size &&
+			  now.st_ctim.tv_sec == source->read_stat.st_ctim.tv_sec &&
+			  now.st_ctim.tv_nsec == source->read_stat.st_ctim.tv_nsec));
 
 	return source->secrets.count == 0;
 }

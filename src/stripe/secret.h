@@ -12,6 +12,7 @@
 
 #include "utils/guc.h"
 #include "utils/palloc.h"
+#include "utils/timestamp.h"
 
 /* What is configured just now.  Valid until the source is asked again. */
 typedef struct SpSecrets
@@ -35,6 +36,8 @@ typedef struct SpSecretSource
 	char	   *read_value;		/* the value or file that was read; NULL when */
 	char	   *read_file;		/* there was none */
 	struct stat read_stat;		/* and what the file was then */
+	TimestampTz seen_by;		/* the statement, */
+	TimestampTz seen_in;		/* and the transaction, that last looked */
 	SpSecrets	secrets;
 } SpSecretSource;
 

@@ -27,6 +27,7 @@
 #include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
@@ -81,7 +82,7 @@ static bool same_subscription(const Member *a, const Member *b);
 static void take_forgotten(Member **members, int count);
 static void lock_histories(Member **members, int count);
 static void receive_round(Member **members, int count);
-static bool attempt_round(Member **members, int count);
+static void attempt_round(Member **members, int count);
 static void store_round(Member **members, int count);
 static ArrayType *collect(Member **members, int count, Oid type, Datum (*get) (const Member *, bool *));
 static Datum get_jsonb(const Member *member, bool *isnull);
@@ -337,8 +338,8 @@ receive_round(Member **members, int count)
 	}
 
 	/* Handlers are called for one event after the other. */
-	if (n > 0 && !any_handlers && attempt_round(fresh, n))
-		return;
+	if (n > 0 && !any_handlers)
+		attempt_round(fresh, n);
 	for (int i = 0; i < count; i++)
 	{
 		if (members[i]->delivery.outcome == NULL)
@@ -347,22 +348,25 @@ receive_round(Member **members, int count)
 }
 
 /*
- * All of them, or none: false if anything was not as usual.
+ * All of them, or none if anything was not as usual.
  */
-static bool
+static void
 attempt_round(Member **members, int count)
 {
 	MemoryContext context = CurrentMemoryContext;
+	MemoryContext copies = AllocSetContextCreate(context, "round of events", ALLOCSET_DEFAULT_SIZES);
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool done = false;
 
 	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
+	MemoryContextSwitchTo(copies);
 	PG_TRY();
 	{
 		Datum		events = PointerGetDatum(collect(members, count, JSONBOID, get_jsonb));
 
 		sp_query_run(&apply_subscriptions, &events, NULL, InvalidSnapshot);
+		MemoryContextReset(copies);
+		MemoryContextSwitchTo(copies);
 		store_round(members, count);
 		done = SPI_processed == (uint64) count;
 		if (done)
@@ -386,10 +390,10 @@ attempt_round(Member **members, int count)
 	PG_END_TRY();
 
 	MemoryContextSwitchTo(context);
+	MemoryContextDelete(copies);
 	CurrentResourceOwner = owner;
 	for (int i = 0; done && i < count; i++)
 		members[i]->delivery.outcome = "applied";
-	return done;
 }
 
 /*

@@ -20,6 +20,7 @@
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
+#include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
@@ -147,14 +148,17 @@ static Jsonb *
 read_jsonb(const char *payload, size_t payload_len, char **problem)
 {
 	MemoryContext context = CurrentMemoryContext;
+	MemoryContext reading = AllocSetContextCreate(context, "body of an event", ALLOCSET_DEFAULT_SIZES);
 	ResourceOwner owner = CurrentResourceOwner;
 	Jsonb	   *volatile result = NULL;
 
 	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
+	/* what jsonb_in leaves behind is ten times as large as its result */
+	MemoryContextSwitchTo(reading);
 	PG_TRY();
 	{
 		char	   *json = pnstrdup(payload, payload_len);
+		Jsonb	   *jsonb;
 
 		if (strlen(json) != payload_len)
 			ereport(ERROR,
@@ -163,7 +167,8 @@ read_jsonb(const char *payload, size_t payload_len, char **problem)
 		pg_verify_mbstr(PG_UTF8, json, payload_len, false);
 		json = pg_any_to_server(json, payload_len, PG_UTF8);
 		json = sp_stripe_json_replace_nul(json);
-		result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json)));
+		jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json)));
+		result = memcpy(MemoryContextAlloc(context, VARSIZE(jsonb)), jsonb, VARSIZE(jsonb));
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -184,6 +189,7 @@ read_jsonb(const char *payload, size_t payload_len, char **problem)
 
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+	MemoryContextDelete(reading);
 	return result;
 }
 

@@ -141,6 +141,7 @@ sp_webhook_is_stored(const SpEvent *event, bool *any_handlers)
 	stored = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull[0]);
 	*any_handlers = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
 											   2, &isnull[0]));
+	SPI_freetuptable(SPI_tuptable);
 	return DatumGetBool(stored);
 }
 

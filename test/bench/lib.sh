@@ -12,6 +12,7 @@
 # shellcheck disable=SC2034  # read by the scripts that source this file
 BENCH_PACKAGES=(libpq-dev)
 rounds=${BENCH_ROUNDS:-5}
+delivery=${SP_WORK:-}/delivery
 
 # bench_copy SCRIPT ARGUMENT...
 #     run_in_copy, with what all pieces need installed before.
@@ -26,17 +27,29 @@ bench_copy() {
     run_in_copy "$@"
 }
 
-# bench_server
+# bench_server [OPTION...]
 #     Builds and installs the extension, and starts a server that waits for its
 #     disk as one in production does.
+# shellcheck disable=SC2120  # most have no options
 bench_server() {
     private_server "$SP_WORK/pg"
     make -s install >"$SP_WORK/log/build.log" 2>&1
     printf 'whsec_bench\n' >"$SP_WORK/secret"
     chmod 600 "$SP_WORK/secret"
     start_server "$SP_WORK/server" -c fsync=on -c shared_buffers=256MB -c max_wal_size=4GB \
-        -c "stripe_portal.webhook_secret_file=$SP_WORK/secret"
+        -c "stripe_portal.webhook_secret_file=$SP_WORK/secret" "$@"
     mkdir "$SP_WORK/seconds"
+}
+
+# build_deliver
+#     The client that sends what "events.py sign" has written to $delivery.
+build_deliver() {
+    gcc -O2 -I"$("$PG_CONFIG" --includedir)" -o "$SP_WORK/deliver" test/bench/deliver.c -lpq
+}
+
+# deliver DATABASE CLIENTS BATCH STATEMENT
+deliver() {
+    PGDATABASE=$1 "$SP_WORK/deliver" "$delivery" "$2" "$3" "$4"
 }
 
 sql() {
