@@ -6,7 +6,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
 AS $$
 DECLARE
-    -- the assumptions of stripe_churn_leak
+    -- the assumptions of stripe_churn_leak, as the test of reports compares them
     won_back_within CONSTANT interval := '90 days';
     cancellation_save_rate CONSTANT numeric := 0.1;
     payment_save_rate CONSTANT numeric := 0.3;
