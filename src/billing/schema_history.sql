@@ -64,9 +64,9 @@ CREATE INDEX subscription_change_discount_ends_idx
 SELECT pg_catalog.pg_extension_config_dump('stripe_portal.subscription_change', '');
 
 -- What was there when something was looked through the last time, so that the
--- next time only what was written since is looked at.  Not dumped: elsewhere,
--- transactions have other numbers.
-CREATE TABLE stripe_portal.looked_through (
+-- next time only what was written since is looked at.  Neither dumped nor
+-- replicated: elsewhere, transactions have other numbers.
+CREATE UNLOGGED TABLE stripe_portal.looked_through (
     what text PRIMARY KEY,
     seen pg_snapshot NOT NULL
 );

@@ -180,10 +180,8 @@ DECLARE
     mode CONSTANT boolean := coalesce(stripe_forget.livemode, stripe_portal.key_livemode());
     ids text[];
 BEGIN
-    IF current_setting('transaction_read_only')::boolean THEN
-        RAISE EXCEPTION 'cannot execute stripe_forget() in a read-only transaction'
-            USING ERRCODE = 'read_only_sql_transaction';
-    ELSIF current_setting('transaction_isolation') <> 'read committed' THEN
+    PERFORM stripe_portal.check_can_write('stripe_forget()');
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'stripe_forget() works in READ COMMITTED transactions only'
             USING ERRCODE = 'invalid_transaction_state',
                   DETAIL = 'It has to see everything that is committed by the time it holds its locks.';

@@ -116,7 +116,7 @@ ALTER TABLE stripe_portal.billing_portal_configuration
     ADD COLUMN unclear boolean NOT NULL DEFAULT false;
 
 -- What the tick has looked through.
-CREATE TABLE stripe_portal.looked_through (
+CREATE UNLOGGED TABLE stripe_portal.looked_through (
     what text PRIMARY KEY,
     seen pg_snapshot NOT NULL
 );

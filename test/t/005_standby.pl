@@ -45,6 +45,7 @@ my %reads = (
 # What writes.  Some tell of what they call.
 my %writes = (
 	'stripe_catch_up' => q(CALL stripe_catch_up()),
+	'stripe_forget' => q(SELECT stripe_forget('cus_ada')),
 	'stripe_my_portal_session' => q(SELECT stripe_my_portal_session()),
 	'stripe_portal_configuration_apply' => q(SELECT stripe_portal_configuration_apply('standard')),
 	'stripe_portal_configure' => q(SELECT stripe_portal_configure('standard', true, true)),
@@ -56,6 +57,7 @@ my %writes = (
 	'stripe_portal_session' => q(SELECT stripe_portal_session('cus_ada')),
 	'stripe_portal_tick' => q(CALL stripe_portal_tick()),
 	'stripe_receive_webhook' => q(SELECT stripe_receive_webhook('x', stripe_sign_webhook('x', SECRET))),
+	'stripe_receive_webhooks' => q(SELECT stripe_receive_webhooks('{x}', ARRAY[stripe_sign_webhook('x', SECRET)])),
 	'stripe_refresh' => q(SELECT stripe_refresh('cus_ada')),
 	'stripe_refresh_coupon' => q(SELECT stripe_refresh_coupon('STAY20')),
 	'stripe_replay' => q(SELECT stripe_replay(type => 'customer.*', failed_only => false)),
