@@ -18,7 +18,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 pieces=("$@")
 if (($# == 0)); then
     for file in test/bench/*.sh; do
-        if [[ -x $file ]]; then
+        if [[ $file != */lib.sh ]]; then
             pieces+=("$(basename "$file" .sh)")
         fi
     done
@@ -35,16 +35,21 @@ remarks() {
     awk '/^- / { on = 1 } on && !/^- |^  / { on = 0 } on' "$@"
 }
 
+failed=()
 for piece in "${pieces[@]}"; do
     [[ -x test/bench/$piece.sh ]] || die "there is no test/bench/$piece.sh"
     began=$SECONDS
-    "test/bench/$piece.sh" >"$out/$piece" || { cat "$out/$piece" >&2; die "$piece failed"; }
-    [[ -n $(rows "$out/$piece") ]] || die "$piece printed no row"
+    if ! "test/bench/$piece.sh" >"$out/$piece" || [[ -z $(rows "$out/$piece") ]]; then
+        cat "$out/$piece" >&2
+        failed+=("$piece")
+    fi
     rows "$out/$piece"
     remarks "$out/$piece"
     say "($piece: $((SECONDS - began)) s)"
 done
-if (($# > 0)); then
+if ((${#failed[@]} > 0)); then
+    die "failed: ${failed[*]}"
+elif (($# > 0)); then
     exit 0
 fi
 
@@ -54,7 +59,7 @@ machine() {
     printf -- '- %s, %s cores, %s GB of memory, %s\n' \
         "$(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -n 1)" "$(nproc)" \
         "$(awk '/^MemTotal/ { printf "%.0f", $2 / 1048576 }' /proc/meminfo)" "$(uname -sr)"
-    printf -- '- %s, %s, libcurl %s, Node %s\n' "$("/usr/lib/postgresql/$PG_MAJOR/bin/postgres" --version | sed 's/ (.*) / /; s/ (.*//')" \
+    printf -- '- %s, %s, libcurl %s, Node %s\n' "$("/usr/lib/postgresql/$PG_MAJOR/bin/postgres" --version | sed 's/^postgres (PostgreSQL)/PostgreSQL/; s/ (.*//')" \
         "$(openssl version | cut -d' ' -f1,2)" "$(pkg-config --modversion libcurl)" "$(node --version)"
     printf -- '- from npm: %s\n' "$(sed -n 's/^    "\(.*\)": "\([0-9.]*\)",\{0,1\}$/\1 \2/p' test/bench/package.json | paste -s -d, | sed 's/,/, /g')"
 }
