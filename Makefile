@@ -36,7 +36,7 @@ REGRESS        = install \
                  portal refresh return return_token configuration configuration_apply flow my_session user_mapping \
                  sync sync_customer drift tick forget \
                  winback winback_offer winback_flow winback_lift winback_send advice \
-                 row_security privileges capability upgrade readme
+                 row_security trespass hostile privileges rights capability upgrade readme
 REGRESS_OPTS   = --temp-instance=./tmp_check --encoding=UTF8 --no-locale --launcher=test/with_stripe
 ISOLATION      = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=test/isolation --temp-instance=./tmp_check_iso --encoding=UTF8 --no-locale \

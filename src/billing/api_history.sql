@@ -16,7 +16,7 @@ CREATE OR REPLACE FUNCTION stripe_portal.lock_changes(customer text)
 RETURNS void
 LANGUAGE sql
 -- few enough for one transaction to hold them all
-RETURN pg_advisory_xact_lock(hashtext('stripe_portal.subscription_change'), hashtext(customer) & 1023);
+RETURN stripe_portal.lock('subscription_change ' || (hashtext(customer) & 1023));
 
 COMMENT ON FUNCTION stripe_portal.lock_changes(text) IS
 'Locks the history of a customer''s subscriptions to the end of the transaction: one can decide the movement of another. To be taken before the row of a subscription is locked';

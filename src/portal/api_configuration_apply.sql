@@ -179,8 +179,7 @@ BEGIN
     PERFORM stripe_portal.check_can_write('stripe_portal_configuration_apply()');
     -- Nobody waits for this lock, and it is held until what was done is
     -- committed, so that the next one sees it.
-    IF NOT pg_try_advisory_xact_lock(hashtextextended(
-            format('stripe_portal.configuration %L %s %L', declared.name, declared.livemode, declared.account), 0)) THEN
+    IF NOT stripe_portal.try_lock(format('configuration %L %s %L', declared.name, declared.livemode, declared.account)) THEN
         RAISE EXCEPTION 'configuration "%" is being applied by another session', name
             USING ERRCODE = 'lock_not_available',
                   HINT = 'Try again when that transaction has ended.';

@@ -61,7 +61,7 @@ BEGIN
     IF NOT stripe_portal.catch_up_is_under_way(account) THEN
         newest := stripe_portal.newest_event(account);
 
-        PERFORM pg_advisory_xact_lock(hashtextextended('stripe_portal.catch_up_plan', 0));
+        PERFORM stripe_portal.lock('catch_up_plan');
         IF NOT stripe_portal.catch_up_is_under_way(account) THEN
             SELECT * INTO known FROM stripe_portal.event_cursor AS c
             WHERE c.livemode = mode AND c.account = catch_up_plan.account;

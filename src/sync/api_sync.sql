@@ -18,7 +18,7 @@ BEGIN
     PERFORM stripe_portal.check_can_write('stripe_sync()');
 
     -- Two that plan at once would each begin anew.
-    PERFORM pg_advisory_xact_lock(hashtextextended('stripe_portal.sync_plan', 0));
+    PERFORM stripe_portal.lock('sync_plan');
     -- A run that was broken off is gone on with; which it is, is told by when it began.
     SELECT max(c.started) INTO began FROM stripe_portal.sync_cursor AS c
     WHERE c.object = ANY (objects) AND c.livemode = mode AND c.account = account AND c.finished IS NULL

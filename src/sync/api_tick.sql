@@ -89,7 +89,7 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     -- Another tick that is at this part sees to it; nobody waits for this lock.
-    IF NOT pg_try_advisory_xact_lock(hashtextextended('stripe_portal.tick ' || part, 0)) THEN
+    IF NOT stripe_portal.try_lock('tick ' || part) THEN
         place := NULL;
         RETURN;
     END IF;

@@ -62,7 +62,7 @@ BEGIN
     END IF;
 
     -- somebody else is at it
-    IF NOT pg_try_advisory_xact_lock(hashtextextended('stripe_portal.tend_ledger', 0)) THEN
+    IF NOT stripe_portal.try_lock('tend_ledger') THEN
         RETURN;
     END IF;
 
