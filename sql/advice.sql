@@ -27,7 +27,7 @@ CREATE PROCEDURE declines(n integer, more jsonb DEFAULT '{}') LANGUAGE sql AS $$
         'payment_method_type', 'card', 'code', 'card_declined', 'decline_code', 'insufficient_funds') || more) AS r $$;
 CREATE PROCEDURE forget() LANGUAGE sql AS $$
     TRUNCATE stripe_portal.session, stripe_portal.cancellation, stripe_portal.payment_attempt, stripe_portal.configuration, stripe_portal.subscription,
-        stripe_portal.subscription_change, stripe_portal.billing_portal_configuration, stripe_portal.winback_rule, stripe_portal.winback_offer, stripe_portal.event $$;
+        stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.billing_portal_configuration, stripe_portal.winback_rule, stripe_portal.winback_offer, stripe_portal.event $$;
 -- The portal as Stripe has it.
 CREATE PROCEDURE portal(features jsonb) LANGUAGE sql AS $$
     INSERT INTO stripe_portal.billing_portal_configuration (id, livemode, active, is_default, features, products, products_updated, updated, event, event_created)

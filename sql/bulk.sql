@@ -72,7 +72,7 @@ SELECT count(*) FROM stripe_portal.subscription WHERE id IN ('sub_10', 'sub_11',
 DELETE FROM stripe_portal.event_handler;
 
 -- Five hundred events, all at once and one by one, end in the same rows.
-TRUNCATE stripe_portal.event, stripe_portal.subscription, stripe_portal.subscription_change, stripe_portal.cancellation, stripe_portal.price;
+TRUNCATE stripe_portal.event, stripe_portal.subscription, stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.cancellation, stripe_portal.price;
 CREATE TABLE story AS
 SELECT event('evt_' || n || '_' || step, CASE step WHEN 0 THEN 'customer.subscription.created' ELSE 'customer.subscription.updated' END,
              -- some share a second
@@ -87,7 +87,7 @@ UNION ALL SELECT 'c', to_jsonb(c) FROM stripe_portal.cancellation AS c
 UNION ALL SELECT 'p', to_jsonb(p) FROM stripe_portal.price AS p;
 SELECT outcome, count(*) FROM deliver(VARIADIC ARRAY(SELECT payload FROM story ORDER BY md5(payload))) GROUP BY outcome;
 CREATE TABLE at_once AS SELECT * FROM state;
-TRUNCATE stripe_portal.event, stripe_portal.subscription, stripe_portal.subscription_change, stripe_portal.cancellation, stripe_portal.price;
+TRUNCATE stripe_portal.event, stripe_portal.subscription, stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.cancellation, stripe_portal.price;
 SELECT outcome, count(*)
 FROM (SELECT payload FROM story ORDER BY md5(payload || 'x')) AS s, stripe_receive_webhook(payload, stripe_sign_webhook(payload, 'whsec_test_secret'))
 GROUP BY outcome;
@@ -109,5 +109,5 @@ ROLLBACK;
 DROP VIEW state;
 DROP TABLE called, story, at_once;
 DROP FUNCTION event, subscription, deliver, call;
-TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.subscription, stripe_portal.subscription_change, stripe_portal.cancellation, stripe_portal.price;
+TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.subscription, stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.cancellation, stripe_portal.price;
 RESET ALL;

@@ -196,7 +196,7 @@ INSERT INTO story (step, event) VALUES
     (2, event('evt_2', 'updated', clock(10), asked(10)));
 SELECT * FROM ends();
 CREATE TEMP TABLE saved AS SELECT * FROM stripe_portal.subscription_change;
-TRUNCATE stripe_portal.subscription_change, stripe_portal.cancellation;
+TRUNCATE stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.cancellation;
 INSERT INTO stripe_portal.subscription_change SELECT * FROM saved;
 SELECT count(*) FROM stripe_portal.cancellation;
 DROP TABLE saved;

@@ -160,5 +160,5 @@ FROM pg_shdepend AS s WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname 
 DROP ROLE regress_app, regress_webhook, regress_reader, "regress Operator", regress_nobody;
 SELECT FROM stripe_api('POST', '/v1/test_helpers/stand_in/reset', '{"state": true}');
 TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.product, stripe_portal.price, stripe_portal.subscription,
-    stripe_portal.subscription_change, stripe_portal.session, stripe_portal.configuration, stripe_portal.billing_portal_configuration,
+    stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.session, stripe_portal.configuration, stripe_portal.billing_portal_configuration,
     stripe_portal.sync_cursor, stripe_portal.event_cursor, stripe_portal.tick_run;

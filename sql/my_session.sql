@@ -104,5 +104,5 @@ DROP FUNCTION opened;
 DROP OWNED BY regress_gateway, regress_web_user, regress_jenny, regress_mallory;
 DROP ROLE regress_gateway, regress_web_user, regress_jenny, regress_mallory;
 SELECT FROM stripe_api('POST', '/v1/test_helpers/stand_in/reset', '{"state": true}');
-TRUNCATE stripe_portal.customer_role, stripe_portal.session, stripe_portal.customer, stripe_portal.subscription, stripe_portal.subscription_change,
+TRUNCATE stripe_portal.customer_role, stripe_portal.session, stripe_portal.customer, stripe_portal.subscription, stripe_portal.subscription_change, stripe_portal.subscriber_change,
     stripe_portal.product, stripe_portal.price;

@@ -177,5 +177,5 @@ SELECT stripe_decline_report('[-infinity,2026-01-01)');
 
 DROP FUNCTION fails, invoice, gone, leaving, sub, customer, seconds, happens;
 DROP SEQUENCE event_number;
-TRUNCATE stripe_portal.subscription_change, stripe_portal.cancellation, stripe_portal.subscription, stripe_portal.customer, stripe_portal.customer_country, stripe_portal.price,
+TRUNCATE stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.cancellation, stripe_portal.subscription, stripe_portal.customer, stripe_portal.customer_country, stripe_portal.price,
     stripe_portal.invoice, stripe_portal.invoice_payment, stripe_portal.payment_attempt;

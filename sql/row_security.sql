@@ -41,7 +41,7 @@ WHERE object IN ('session_state', 'observed_change', 'winback_case', 'winback_ou
 SELECT count(*) AS forced FROM pg_class AS c WHERE c.relnamespace = 'stripe_portal'::regnamespace AND c.relforcerowsecurity;
 
 -- ---------------------------------------------------------------------------
-TRUNCATE stripe_portal.customer, stripe_portal.subscription, stripe_portal.subscription_change, stripe_portal.payment_method, stripe_portal.entitlement,
+TRUNCATE stripe_portal.customer, stripe_portal.subscription, stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.payment_method, stripe_portal.entitlement,
     stripe_portal.discount, stripe_portal.promotion_code, stripe_portal.invoice, stripe_portal.payment_intent, stripe_portal.payment_attempt,
     stripe_portal.invoice_payment, stripe_portal.dispute, stripe_portal.event, stripe_portal.session, stripe_portal.cancellation,
     stripe_portal.winback_offer, stripe_portal.sync_cursor, stripe_portal.tick_run, stripe_portal.customer_role, stripe_portal.customer_country;
@@ -279,7 +279,7 @@ DROP FUNCTION one_row, seen, visible_list, visible, plan;
 REVOKE regress_web_user FROM regress_other;
 DROP OWNED BY regress_gateway, regress_web_user, regress_reader, regress_by_hand, regress_other;
 DROP ROLE regress_gateway, regress_web_user, regress_reader, regress_by_hand, regress_other;
-TRUNCATE stripe_portal.customer, stripe_portal.subscription, stripe_portal.subscription_change, stripe_portal.payment_method, stripe_portal.entitlement,
+TRUNCATE stripe_portal.customer, stripe_portal.subscription, stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.payment_method, stripe_portal.entitlement,
     stripe_portal.discount, stripe_portal.promotion_code, stripe_portal.invoice, stripe_portal.payment_intent, stripe_portal.payment_attempt,
     stripe_portal.invoice_payment, stripe_portal.dispute, stripe_portal.event, stripe_portal.session, stripe_portal.cancellation,
     stripe_portal.winback_offer, stripe_portal.sync_cursor, stripe_portal.tick_run, stripe_portal.customer_role, stripe_portal.customer_country;

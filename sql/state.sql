@@ -195,4 +195,4 @@ DROP FUNCTION deliver_text;
 
 DROP FUNCTION ends, sub, deliver, event;
 DROP TABLE story;
-TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.product, stripe_portal.price, stripe_portal.subscription, stripe_portal.subscription_change;
+TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.product, stripe_portal.price, stripe_portal.subscription, stripe_portal.subscription_change, stripe_portal.subscriber_change;

@@ -6,7 +6,7 @@ CREATE FUNCTION stand_in(method text, what text, params jsonb DEFAULT NULL) RETU
 LANGUAGE sql AS $$ SELECT stripe_api(method, '/v1/test_helpers/stand_in/' || what, params) $$;
 CREATE FUNCTION forget() RETURNS void LANGUAGE sql AS $$
     TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.product, stripe_portal.price, stripe_portal.subscription,
-        stripe_portal.entitlement, stripe_portal.coupon, stripe_portal.discount, stripe_portal.subscription_change, stripe_portal.sync_cursor, stripe_portal.event_cursor, stripe_portal.tick_run $$;
+        stripe_portal.entitlement, stripe_portal.coupon, stripe_portal.discount, stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.sync_cursor, stripe_portal.event_cursor, stripe_portal.tick_run $$;
 CREATE VIEW seen AS
 SELECT r ->> 'path' AS path, r ->> 'query' AS query FROM jsonb_array_elements(stand_in('GET', 'requests') -> 'data') AS r;
 CREATE VIEW status AS SELECT part, state, error, last_success IS NOT NULL AS ever FROM stripe_portal.tick_status;

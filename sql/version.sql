@@ -186,7 +186,7 @@ BEGIN
     TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.product, stripe_portal.price, stripe_portal.subscription,
         stripe_portal.invoice, stripe_portal.payment_intent, stripe_portal.payment_method, stripe_portal.coupon, stripe_portal.promotion_code,
         stripe_portal.discount, stripe_portal.dispute, stripe_portal.entitlement, stripe_portal.invoice_payment, stripe_portal.payment_attempt,
-        stripe_portal.subscription_change, stripe_portal.cancellation;
+        stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.cancellation;
     FOR e IN SELECT * FROM story WHERE told(object, manner) IS NOT NULL ORDER BY n LOOP
         PERFORM stripe_receive_webhook(p, stripe_sign_webhook(p, 'whsec_test_secret'))
         FROM (SELECT jsonb_build_object('id', 'evt_' || e.n, 'object', 'event', 'type', e.type, 'created', 1700000000 + e.at, 'livemode', false,

@@ -85,4 +85,4 @@ SELECT FROM stand_in('POST', 'reset', '{"state": true}');
 DROP VIEW offers;
 DROP FUNCTION receive, cancel_flow, stand_in;
 TRUNCATE stripe_portal.winback_offer, stripe_portal.winback_rule, stripe_portal.session, stripe_portal.event, stripe_portal.customer, stripe_portal.subscription,
-    stripe_portal.subscription_change, stripe_portal.cancellation, stripe_portal.product, stripe_portal.price, stripe_portal.coupon, stripe_portal.discount;
+    stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.cancellation, stripe_portal.product, stripe_portal.price, stripe_portal.coupon, stripe_portal.discount;

@@ -53,7 +53,7 @@ UPDATE stripe_portal.winback_rule SET cap_per_customer = 2 WHERE name = 'back';
 SELECT verdict, count(*) FROM stripe_winback_preview('back') GROUP BY 1 ORDER BY 1;
 SELECT count(*) AS nothing_written FROM stripe_portal.winback_offer;
 SELECT stripe_winback_preview('nothing');
-TRUNCATE stripe_portal.subscription_change, stripe_portal.cancellation;
+TRUNCATE stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.cancellation;
 
 -- ---------------------------------------------------------------------------
 -- Lift.  The rule's offers were due 39 days ago.  Of 40 that got one, 20 were
@@ -102,4 +102,4 @@ DROP OWNED BY regress_analyst;
 DROP ROLE regress_analyst;
 
 DROP FUNCTION left_us, state, ago;
-TRUNCATE stripe_portal.winback_offer, stripe_portal.winback_rule, stripe_portal.subscription_change, stripe_portal.cancellation, stripe_portal.price, stripe_portal.coupon, stripe_portal.discount;
+TRUNCATE stripe_portal.winback_offer, stripe_portal.winback_rule, stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.cancellation, stripe_portal.price, stripe_portal.coupon, stripe_portal.discount;

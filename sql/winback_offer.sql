@@ -41,7 +41,7 @@ CREATE VIEW offers AS
 SELECT customer, rule, trigger_on, state, since(at) AS at, since(due_at) AS due, since(expires_at) AS expires, feedback, mrr, saved_stage AS saved, since(saved_at) AS saved_at, canceled_because AS because
 FROM stripe_portal.winback_offer ORDER BY planned_at, customer, at, rule;
 CREATE FUNCTION forget() RETURNS void LANGUAGE sql AS $$
-    TRUNCATE stripe_portal.winback_offer, stripe_portal.winback_rule, stripe_portal.subscription_change, stripe_portal.cancellation, stripe_portal.subscription, stripe_portal.event,
+    TRUNCATE stripe_portal.winback_offer, stripe_portal.winback_rule, stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.cancellation, stripe_portal.subscription, stripe_portal.event,
         stripe_portal.customer, stripe_portal.price, stripe_portal.discount, stripe_portal.coupon, stripe_portal.session $$;
 CREATE FUNCTION rule(name text, trigger_on text, more jsonb DEFAULT '{}') RETURNS void LANGUAGE sql AS $$
     INSERT INTO stripe_portal.winback_rule
@@ -218,7 +218,7 @@ BEGIN
         WITH RECURSIVE p AS (SELECT '{}'::bigint[] AS s UNION ALL SELECT p.s || step FROM p, public.story WHERE NOT step = ANY (p.s))
         SELECT s FROM p WHERE cardinality(s) = 4
     LOOP
-        TRUNCATE stripe_portal.winback_offer, stripe_portal.subscription_change, stripe_portal.cancellation, stripe_portal.subscription, stripe_portal.event;
+        TRUNCATE stripe_portal.winback_offer, stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.cancellation, stripe_portal.subscription, stripe_portal.event;
         PERFORM public.deliver(e) FROM unnest(steps) WITH ORDINALITY AS o (step, n) JOIN public.story USING (step) ORDER BY n;
         INSERT INTO ends SELECT steps, string_agg(format('%s %s %s %s', rule, state, feedback, mrr), ', ' ORDER BY rule) FROM stripe_portal.winback_offer;
     END LOOP;
@@ -230,7 +230,7 @@ SELECT FROM stripe_portal.event AS v, stripe_portal.apply_event(v.payload::jsonb
 SELECT stripe_portal.winback_plan('sub_a', false, '');
 SELECT count(*) FROM offers;
 -- and with the history rebuilt from nothing, neither
-TRUNCATE stripe_portal.subscription_change, stripe_portal.cancellation, stripe_portal.subscription, stripe_portal.event;
+TRUNCATE stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.cancellation, stripe_portal.subscription, stripe_portal.event;
 SELECT FROM story, deliver(e);
 SELECT count(*) FROM offers;
 

@@ -61,7 +61,7 @@ FROM (VALUES
         'access', 'access_rule',
         'session', 'session_unreturned', 'change_unexplained',
         'configuration', 'billing_portal_configuration', 'configuration_drift',
-        'cancellation', 'winback_rule', 'winback_offer', 'advice',
+        'cancellation', 'subscriber_change', 'winback_rule', 'winback_offer', 'advice',
         'event_thin', 'event_type', 'event_cursor', 'tick_part', 'capability']),
     ('reader', 'SELECT (part, started, finished, portions, last_success)', ARRAY['tick_run']),
     ('reader', 'SELECT (id, livemode, account, customer_account, currency, balance, delinquent, default_payment_method,'

@@ -35,6 +35,7 @@ BEGIN
             ('session', 'customer', NULL),
             ('cancellation', 'customer', NULL),
             ('forgotten', NULL, NULL),
+            ('subscriber_change', NULL, NULL),
             -- nobody knows of an offer before it is made, or that it was held back
             ('winback_offer', 'customer', 'sent_at IS NOT NULL'),
             -- their errors repeat what was in an object

@@ -41,7 +41,8 @@ END $$;
 CREATE FUNCTION ends(OUT orders bigint, OUT different bigint) LANGUAGE plpgsql AS $$
 BEGIN
     TRUNCATE stripe_portal.subscription, stripe_portal.event, stripe_portal.price, stripe_portal.discount, stripe_portal.coupon,
-        stripe_portal.customer, stripe_portal.customer_country, stripe_portal.subscription_change, stripe_portal.cancellation;
+        stripe_portal.customer, stripe_portal.customer_country, stripe_portal.subscription_change,
+        stripe_portal.subscriber_change, stripe_portal.cancellation;
     CREATE TEMP TABLE permutation ON COMMIT DROP AS
     WITH RECURSIVE p AS (
         SELECT '{}'::integer[] AS steps

@@ -42,10 +42,10 @@ CREATE TABLE stripe_portal.subscription_change (
 -- few rows were over before.
 CREATE INDEX subscription_change_until_idx ON stripe_portal.subscription_change (until, at);
 
--- The movements of a month; and what all of them add up to, without a look at
--- the rows, which are wide.
+-- The movements of a kind in a month; and what all of them add up to, without a
+-- look at the rows, which are wide.
 CREATE INDEX subscription_change_movement_idx
-    ON stripe_portal.subscription_change (at) INCLUDE (livemode, account, currency, movement, mrr_change)
+    ON stripe_portal.subscription_change (movement, at) INCLUDE (livemode, account, currency, mrr_change)
     WHERE movement IS NOT NULL;
 
 -- Whether a customer has left with all of their subscriptions.

@@ -133,7 +133,7 @@ CREATE TABLE stripe_portal.payment_attempt (
 );
 
 CREATE INDEX payment_attempt_customer_idx
-    ON stripe_portal.payment_attempt (customer, livemode, account);
+    ON stripe_portal.payment_attempt (customer, livemode, account, failed_at);
 CREATE INDEX payment_attempt_failed_idx ON stripe_portal.payment_attempt (failed_at);
 
 SELECT pg_catalog.pg_extension_config_dump('stripe_portal.invoice', '');

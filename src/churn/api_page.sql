@@ -85,7 +85,7 @@ CREATE OR REPLACE FUNCTION @extschema@.stripe_churn_report(
     period daterange DEFAULT NULL, account text DEFAULT '', livemode boolean DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+SET search_path = pg_catalog, pg_temp SET jit = off SET timezone = 'UTC'
 AS $$
 DECLARE
     mode CONSTANT boolean := coalesce(livemode, stripe_portal.key_livemode());

@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION @extschema@.stripe_uncancel_rate(
     period daterange DEFAULT NULL, account text DEFAULT '', livemode boolean DEFAULT NULL)
 RETURNS TABLE (month date, currency text, asked bigint, undone bigint, pending bigint, rate numeric)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+SET search_path = pg_catalog, pg_temp SET jit = off SET timezone = 'UTC'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -33,7 +33,7 @@ CREATE OR REPLACE FUNCTION @extschema@.stripe_cancel_comments(
 RETURNS TABLE (
     at timestamptz, customer text, subscription text, plan text, feedback text, comment text, mrr bigint, currency text, rank real)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+SET search_path = pg_catalog, pg_temp SET jit = off SET timezone = 'UTC'
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -8,13 +8,10 @@ SELECT c.subscription, c.livemode, c.account, c.at, c.customer, c.currency,
        CASE WHEN e.subscription IS NULL THEN false ELSE e.voluntary END AS voluntary,
        e.feedback, e.feedback_option, e.comment, e.product, e.price, c.items, c.start_date,
        CASE WHEN e.subscription IS NULL THEN stripe_portal.country_at(c.customer, c.livemode, c.account, c.at) ELSE e.country END AS country,
-       NOT EXISTS (
-           SELECT FROM stripe_portal.subscription_change AS other
-           WHERE (other.customer, other.livemode, other.account) = (c.customer, c.livemode, c.account)
-             AND other.subscription <> c.subscription AND other.at <= c.at AND other.until > c.at
-             AND (other.mrr > 0 OR other.status = 'paused'
-                  OR other.status IN ('active', 'past_due') AND other.pause_collection IS NOT NULL)) AS customer_left
+       s.customer_left
 FROM stripe_portal.subscription_change AS c
+LEFT JOIN stripe_portal.subscriber_change AS s
+    ON (s.subscription, s.livemode, s.account, s.at) = (c.subscription, c.livemode, c.account, c.at)
 LEFT JOIN stripe_portal.cancellation AS e
     ON (e.subscription, e.livemode, e.account) = (c.subscription, c.livemode, c.account)
     AND e.ended_at IS NOT NULL AND c.status IN ('canceled', 'incomplete_expired')
@@ -34,7 +31,7 @@ CREATE OR REPLACE FUNCTION @extschema@.stripe_churn(
     by text, period daterange DEFAULT NULL, account text DEFAULT '', livemode boolean DEFAULT NULL)
 RETURNS TABLE (month date, currency text, key text, voluntary boolean, customers bigint, mrr bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+SET search_path = pg_catalog, pg_temp SET jit = off SET timezone = 'UTC'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -81,7 +78,7 @@ RETURNS TABLE (
     customer_rate numeric, voluntary_customer_rate numeric, involuntary_customer_rate numeric,
     mrr_rate numeric, voluntary_mrr_rate numeric, involuntary_mrr_rate numeric)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+SET search_path = pg_catalog, pg_temp SET jit = off SET timezone = 'UTC'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -89,24 +86,25 @@ DECLARE
     mode CONSTANT boolean := coalesce(livemode, stripe_portal.key_livemode());
 BEGIN
     RETURN QUERY
-    WITH leaver AS (
-        -- a customer leaves once a month, for the last of the reasons
-        SELECT DISTINCT ON (date_trunc('month', c.at), c.currency, c.customer)
-               date_trunc('month', c.at)::date AS month, c.currency, c.voluntary
+    WITH lost AS MATERIALIZED (
+        SELECT date_trunc('month', c.at)::date AS month, c.currency, c.customer, c.at, c.subscription, c.voluntary, c.mrr, c.customer_left
         FROM stripe_portal.churned AS c
         WHERE c.at >= lower(months) AND c.at < upper(months) AND c.account = stripe_churn_rate.account AND c.livemode = mode
-          AND c.customer_left
-        ORDER BY date_trunc('month', c.at), c.currency, c.customer, c.at DESC, c.subscription DESC
+    ), leaver AS (
+        -- a customer leaves once a month, for the last of the reasons
+        SELECT DISTINCT ON (l.month, l.currency, l.customer) l.month, l.currency, l.voluntary
+        FROM lost AS l
+        WHERE l.customer_left
+        ORDER BY l.month, l.currency, l.customer, l.at DESC, l.subscription DESC
     ), customers AS (
         SELECT month, currency, count(*) FILTER (WHERE voluntary IS NOT false) AS voluntary, count(*) FILTER (WHERE voluntary = false) AS involuntary
         FROM leaver
         GROUP BY 1, 2
     ), money AS (
-        SELECT date_trunc('month', c.at)::date AS month, c.currency,
-               coalesce(sum(c.mrr) FILTER (WHERE c.voluntary IS NOT false), 0)::bigint AS voluntary,
-               coalesce(sum(c.mrr) FILTER (WHERE c.voluntary = false), 0)::bigint AS involuntary
-        FROM stripe_portal.churned AS c
-        WHERE c.at >= lower(months) AND c.at < upper(months) AND c.account = stripe_churn_rate.account AND c.livemode = mode
+        SELECT month, currency,
+               coalesce(sum(l.mrr) FILTER (WHERE voluntary IS NOT false), 0)::bigint AS voluntary,
+               coalesce(sum(l.mrr) FILTER (WHERE voluntary = false), 0)::bigint AS involuntary
+        FROM lost AS l
         GROUP BY 1, 2
     ), counted AS (
         SELECT b.month, b.currency, b.subscribers_opening AS customers_opening, b.opening AS mrr_opening,

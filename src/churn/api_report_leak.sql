@@ -9,7 +9,7 @@ RETURNS TABLE (
     cancellation_recovered bigint, payment_recovered bigint, cancellation_saved bigint, payment_saved bigint,
     recoverable bigint, assumed_within interval, assumed_cancellation_rate numeric, assumed_payment_rate numeric)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+SET search_path = pg_catalog, pg_temp SET jit = off SET timezone = 'UTC'
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -5,47 +5,43 @@ CREATE OR REPLACE FUNCTION @extschema@.stripe_retention(
 RETURNS TABLE (
     cohort date, currency text, months integer, customers bigint, retained bigint, mrr_start bigint, mrr_retained bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+SET search_path = pg_catalog, pg_temp SET jit = off SET timezone = 'UTC'
 AS $$
 #variable_conflict use_column
 DECLARE
     period_months CONSTANT daterange := stripe_portal.report_months(period);
     mode CONSTANT boolean := coalesce(livemode, stripe_portal.key_livemode());
-    -- the end of the last month that has begun
-    last_end CONSTANT date := least(upper(period_months), (date_trunc('month', now()) + interval '1 month')::date);
+    -- the months' beginnings, and the end of the last one that has begun
+    boundaries CONSTANT timestamptz[] := ARRAY(
+        SELECT generate_series(lower(period_months)::timestamptz, least(upper(period_months), (date_trunc('month', now()) + interval '1 month')::date),
+                               interval '1 month'));
 BEGIN
     RETURN QUERY
-    WITH member AS (
-        SELECT DISTINCT ON (c.customer, c.currency) c.customer, c.currency, date_trunc('month', c.at)::date AS cohort, c.mrr
-        FROM stripe_portal.subscription_change AS c
-        -- nobody comes with anything else
-        WHERE c.movement = 'new' AND c.at < upper(period_months)
+    WITH moved AS MATERIALIZED (
+        SELECT width_bucket(c.since, boundaries) AS cohort, c.currency, width_bucket(c.at, boundaries) AS n,
+               sum(c.subscribers) AS customers, sum(c.mrr_change) AS mrr,
+               count(*) FILTER (WHERE c.first) AS first_customers, sum(c.mrr_change) FILTER (WHERE c.first) AS first_mrr
+        FROM stripe_portal.subscriber_change AS c
+        WHERE c.since >= lower(period_months) AND c.since < boundaries[cardinality(boundaries)] AND c.at < boundaries[cardinality(boundaries)]
           AND c.account = stripe_retention.account AND c.livemode = mode
-        ORDER BY c.customer, c.currency, c.at, c.subscription
+        GROUP BY 1, 2, 3
     ), cohort AS (
-        SELECT m.cohort, m.currency, count(*) AS customers, sum(m.mrr) AS mrr
-        FROM member AS m
-        WHERE m.cohort >= lower(period_months)
+        SELECT m.cohort, m.currency, sum(m.first_customers)::bigint AS customers, sum(m.first_mrr)::bigint AS mrr
+        FROM moved AS m
         GROUP BY 1, 2
     ), stayed AS (
-        SELECT m.cohort, m.currency, b.boundary, count(DISTINCT m.customer) AS customers, sum(c.mrr) AS mrr
-        FROM member AS m
-        JOIN stripe_portal.subscription_change AS c
-            ON c.customer = m.customer AND c.currency = m.currency AND c.mrr > 0
-            AND c.account = stripe_retention.account AND c.livemode = mode
-        CROSS JOIN LATERAL generate_series(
-            greatest(m.cohort + interval '1 month', date_trunc('month', c.at) + interval '1 month'),
-            least(last_end, c.until), interval '1 month') AS b (boundary)
-        WHERE m.cohort >= lower(period_months)
-        GROUP BY 1, 2, 3
+        SELECT c.cohort, c.currency, n, c.customers, c.mrr,
+               sum(m.customers) OVER so_far AS retained, sum(m.mrr) OVER so_far AS mrr_retained
+        FROM cohort AS c
+        CROSS JOIN generate_series(0, cardinality(boundaries) - 1) AS n
+        LEFT JOIN moved AS m USING (cohort, currency, n)
+        WINDOW so_far AS (PARTITION BY c.cohort, c.currency ORDER BY n)
     )
-    SELECT c.cohort, c.currency, b.n::integer - 1, c.customers, coalesce(s.customers, 0), c.mrr::bigint,
-           coalesce(s.mrr, 0)::bigint
-    FROM cohort AS c
-    CROSS JOIN LATERAL generate_series(c.cohort + interval '1 month', last_end, interval '1 month')
-        WITH ORDINALITY AS b (boundary, n)
-    LEFT JOIN stayed AS s ON s.cohort = c.cohort AND s.currency = c.currency AND s.boundary = b.boundary
-    ORDER BY c.cohort, c.currency, b.n;
+    SELECT boundaries[s.cohort]::date, s.currency, s.n - s.cohort, s.customers, coalesce(s.retained, 0)::bigint, s.mrr,
+           coalesce(s.mrr_retained, 0)::bigint
+    FROM stayed AS s
+    WHERE s.n >= s.cohort
+    ORDER BY 1, 2, 3;
 END
 $$;
 

@@ -121,3 +121,56 @@ CREATE UNLOGGED TABLE stripe_portal.looked_through (
     seen pg_snapshot NOT NULL
 );
 SELECT pg_catalog.pg_extension_config_dump('stripe_portal.looked_through', 'WHERE false');
+
+-- The movements of a kind, without reading those of all kinds.
+DROP INDEX stripe_portal.subscription_change_movement_idx;
+CREATE INDEX subscription_change_movement_idx
+    ON stripe_portal.subscription_change (movement, at) INCLUDE (livemode, account, currency, mrr_change)
+    WHERE movement IS NOT NULL;
+
+-- Attempts of a customer at a time.
+DROP INDEX stripe_portal.payment_attempt_customer_idx;
+CREATE INDEX payment_attempt_customer_idx
+    ON stripe_portal.payment_attempt (customer, livemode, account, failed_at);
+
+-- When customers began and ceased to bring in money: as in derive_subscriber,
+-- for all of them.
+CREATE TABLE stripe_portal.subscriber_change (
+    subscription text NOT NULL,
+    livemode boolean NOT NULL,
+    account text NOT NULL DEFAULT '',
+    at timestamptz NOT NULL,
+    currency text,
+    mrr_change bigint NOT NULL,
+    subscribers smallint NOT NULL,
+    since timestamptz,
+    first boolean NOT NULL,
+    customer_left boolean,
+    PRIMARY KEY (subscription, livemode, account, at)
+);
+
+SELECT pg_catalog.pg_extension_config_dump('stripe_portal.subscriber_change', '');
+
+INSERT INTO stripe_portal.subscriber_change
+SELECT c.subscription, c.livemode, c.account, c.at, c.currency, c.mrr_change,
+       ((c.n > 0)::integer - (c.n > c.paying)::integer)::smallint, c.since, c.first,
+       CASE WHEN c.movement = 'churn' THEN c.others = 0 END
+FROM (
+    SELECT s.*, sum(s.paying) OVER (its ORDER BY s.at, s.subscription) AS n,
+           sum(s.came_to_stay) OVER (PARTITION BY s.customer, s.livemode, s.account ORDER BY s.at) - s.stays AS others,
+           min(s.at) FILTER (WHERE s.movement = 'new') OVER its AS since,
+           s.movement IS NOT DISTINCT FROM 'new'
+           AND row_number() OVER (PARTITION BY s.customer, s.livemode, s.account, s.currency, s.movement
+                                  ORDER BY s.at, s.subscription) = 1 AS first
+    FROM (
+        SELECT c.customer, c.subscription, c.livemode, c.account, c.at, c.currency, c.movement,
+               coalesce(c.mrr, 0) - coalesce(lag(c.mrr) OVER history, 0) AS mrr_change,
+               (coalesce(c.mrr, 0) > 0)::integer - (coalesce(lag(c.mrr) OVER history, 0) > 0)::integer AS paying,
+               stays::integer AS stays, stays::integer - coalesce(lag(stays) OVER history, false)::integer AS came_to_stay
+        FROM stripe_portal.subscription_change AS c,
+             coalesce(c.mrr > 0 OR c.status = 'paused' OR c.status IN ('active', 'past_due') AND c.pause_collection IS NOT NULL, false) AS stays
+        WINDOW history AS (PARTITION BY c.subscription, c.livemode, c.account ORDER BY c.at)) AS s
+    WINDOW its AS (PARTITION BY s.customer, s.livemode, s.account, s.currency)) AS c
+WHERE c.mrr_change <> 0 OR c.movement = 'churn';
+
+DROP FUNCTION stripe_portal.subscribers_at(timestamptz[], text, boolean);

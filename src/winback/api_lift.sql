@@ -49,7 +49,7 @@ CREATE OR REPLACE FUNCTION @extschema@.stripe_winback_preview(
     OUT feedback text, OUT product text, OUT country text, OUT mrr bigint, OUT currency text, OUT cost bigint)
 RETURNS SETOF record
 LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
+SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
 DECLARE
     tried stripe_portal.winback_rule;

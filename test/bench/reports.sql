@@ -2,7 +2,9 @@
 -- five rows each, as what the extension would have made of their events.
 
 CREATE FUNCTION u(n bigint, k integer) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN ((hashint8extended(n, k) & 1048575) + 1) / 1048577.0;
+RETURN ((hashint8extended(n, k) & 1048575) + 1)::double precision / 1048577;
+-- it takes longer than what it is for
+SET jit = off;
 
 -- A growing business; most stay about two years.  One customer in ten has a
 -- second subscription: beside the first, or after it.
@@ -30,7 +32,7 @@ SELECT l.subscription, true, '', at, lead(at, 1, 'infinity') OVER (PARTITION BY 
        CASE WHEN leaves THEN until END, false, CASE WHEN leaves OR k = 5 AND ended THEN at END, CASE WHEN k = 5 AND ended THEN at END,
        CASE WHEN leaves OR k = 5 AND ended THEN CASE WHEN voluntary THEN 'cancellation_requested' ELSE 'payment_failed' END END, NULL, NULL, NULL,
        start, start, mrr,
-       CASE WHEN k = 1 THEN CASE WHEN EXISTS (SELECT FROM life AS o WHERE n % 10 IN (0, 9) AND o.n = n + CASE n % 10 WHEN 0 THEN -1 ELSE 1 END AND o.ended AND o.until < l.start)
+       CASE WHEN k = 1 THEN CASE WHEN EXISTS (SELECT FROM life AS o WHERE l.n % 10 IN (0, 9) AND o.n = l.n + CASE l.n % 10 WHEN 0 THEN -1 ELSE 1 END AND o.ended AND o.until < l.start)
                                  THEN 'reactivation' ELSE 'new' END
             WHEN mrr = 0 THEN 'churn' WHEN mrr > before THEN 'expansion' WHEN mrr < before THEN 'contraction' END,
        CASE WHEN k = 1 OR mrr <> before THEN mrr - before END, NULL
@@ -41,13 +43,17 @@ FROM (SELECT l.*, k, start + k * interval '1 second' + (until - start - interval
              k = 4 AND (ended AND voluntary OR NOT ended AND u(n, 9) < 0.1) AS leaves
       FROM life AS l, generate_series(1, 5) AS k,
            LATERAL (SELECT ARRAY[b, b, c, c, CASE WHEN u(n, 11) < 0.2 THEN c * 2 ELSE c END]::bigint[] AS price
-                    FROM (SELECT 1000 * plan AS b, 1000 * plan * CASE WHEN u(n, 10) < 0.3 THEN 2 WHEN u(n, 10) < 0.4 THEN 0.5 ELSE 1 END AS c) AS p) AS p) AS l,
-     LATERAL (SELECT date_trunc('second', exact) AS at) AS t
+                    FROM (SELECT 1000 * plan AS b, 500 * plan * CASE WHEN u(n, 10) < 0.3 THEN 4 WHEN u(n, 10) < 0.4 THEN 1 ELSE 2 END AS c) AS p) AS p
+      OFFSET 0) AS l,
+     LATERAL (SELECT date_trunc('second', exact) AS at OFFSET 0) AS t
 ORDER BY at;
 
 INSERT INTO stripe_portal.subscription (id, livemode, customer, status, currency, items, start_date, created, ended_at, event, event_created)
 SELECT c.subscription, true, c.customer, c.status, c.currency, c.items, c.start_date, c.created, c.ended_at, c.event, c.at
 FROM stripe_portal.subscription_change AS c WHERE c.until = 'infinity';
+
+INSERT INTO stripe_portal.price (id, livemode, product, active, currency, type, billing_scheme, unit_amount, unit_amount_decimal, "interval", interval_count, usage_type, event, event_created)
+SELECT 'price_' || n, true, 'prod_' || n, true, 'usd', 'recurring', 'per_unit', 1000 * n, 1000 * n, 'month', 1, 'licensed', '', now() FROM generate_series(1, 5) AS n;
 
 INSERT INTO stripe_portal.customer (id, livemode, email, address, created, event, event_created)
 SELECT DISTINCT ON (customer) customer, true, customer || '@example.com', jsonb_build_object('country', (ARRAY['US', 'US', 'DE', 'FR', 'GB'])[1 + n % 5]), start, 'evt_', start
@@ -103,4 +109,25 @@ SELECT 'fifth', true, customer, subscription || ' end', 'ended', 'promotion_code
        ended_at + interval '1 day', ended_at + interval '15 days', CASE WHEN hashtext(customer) % 5 <> 0 THEN ended_at + interval '1 day' END
 FROM stripe_portal.cancellation WHERE voluntary AND ended_at > now() - interval '1 year';
 
+-- what the triggers would have made of all this
+INSERT INTO stripe_portal.subscriber_change
+SELECT c.subscription, c.livemode, c.account, c.at, c.currency, c.mrr_change,
+       ((c.n > 0)::integer - (c.n > c.paying)::integer)::smallint, c.since, c.first, CASE WHEN c.movement = 'churn' THEN c.n = 0 END
+FROM (SELECT s.*, sum(s.paying) OVER (its ORDER BY s.at, s.subscription) AS n, min(s.at) FILTER (WHERE s.movement = 'new') OVER its AS since,
+             s.movement = 'new' AND row_number() OVER (PARTITION BY s.customer, s.currency, s.movement ORDER BY s.at, s.subscription) = 1 AS first
+      FROM (SELECT c.*, (c.mrr > 0)::integer - (c.mrr > c.mrr_change)::integer AS paying
+            FROM stripe_portal.subscription_change AS c WHERE c.movement IS NOT NULL) AS s
+      WINDOW its AS (PARTITION BY s.customer, s.currency)) AS c;
+
 DROP TABLE life, failure;
+
+-- An event that makes a subscription cost twice as much, of one in a hundred that live, from a place on.
+CREATE FUNCTION dearer(place integer, at timestamptz) RETURNS SETOF jsonb LANGUAGE sql AS $$
+    SELECT jsonb_build_object('id', 'evt_' || md5(s.id || at), 'object', 'event', 'type', 'customer.subscription.updated', 'livemode', true, 'created', extract(epoch FROM at)::bigint,
+        'data', jsonb_build_object('previous_attributes', '{"quantity": 1}'::jsonb, 'object', jsonb_build_object('id', s.id, 'object', 'subscription', 'livemode', true, 'customer', s.customer,
+            'status', 'active', 'currency', s.currency, 'created', extract(epoch FROM s.created)::bigint, 'start_date', extract(epoch FROM s.created)::bigint,
+            'items', jsonb_build_object('data', jsonb_build_array(jsonb_build_object('id', s.items #> '{0,id}', 'quantity', 2 + place % 2,
+                'price', jsonb_build_object('id', s.items #> '{0,price}', 'object', 'price', 'product', s.items #> '{0,product}', 'currency', s.currency, 'type', 'recurring',
+                    'billing_scheme', 'per_unit', 'unit_amount', 1000, 'recurring', '{"interval": "month", "interval_count": 1, "usage_type": "licensed"}'::jsonb)))))))
+    FROM stripe_portal.subscription AS s WHERE s.status = 'active' AND hashtext(s.id) & 127 = place $$;
+

@@ -85,6 +85,10 @@ is($node->safe_psql('postgres', q(
 cmp_ok($node->safe_psql('postgres', q(
 	SELECT count(*) FROM stripe_portal.cancellation AS c JOIN stripe_portal.customer AS k ON k.id = c.customer
 	WHERE c.country <> coalesce(k.address ->> 'country', ''))), '>', 0, 'some of those who left have moved since, and are where they were');
+is($node->safe_psql('postgres', 'SELECT sum(subscribers), sum(mrr_change) FROM stripe_portal.subscriber_change'),
+	$node->safe_psql('postgres', q(
+	SELECT count(DISTINCT (customer, currency)), sum(mrr) FROM stripe_portal.subscription_change WHERE until = 'infinity' AND mrr > 0)),
+	'who has come and not gone is a subscriber');
 cmp_ok($node->safe_psql('postgres', q(SELECT count(DISTINCT movement) FROM stripe_portal.subscription_change)),
 	'>=', 4, 'in movements of many kinds');
 
