@@ -25,8 +25,9 @@ PG_CPPFLAGS = -I$(CURDIR)/src -DSP_VERSION='"$(EXTVERSION)"' $(shell pkg-config 
 PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter
 SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto)
 
-# install is first because the rest needs the extension; "make installcheck"
-# starts a server of its own.
+# install is first because the rest needs the extension.  "make installcheck"
+# starts a server of its own, "make installcheck INSTANCE=" takes the one that
+# PGHOST and PGPORT say.
 REGRESS        = install \
                  api form fetch settings \
                  signature webhook bulk ledger growth state read version \
@@ -37,9 +38,10 @@ REGRESS        = install \
                  sync sync_customer drift tick forget \
                  winback winback_offer winback_flow winback_lift winback_send advice \
                  row_security trespass hostile privileges rights capability upgrade readme
-REGRESS_OPTS   = --temp-instance=./tmp_check --encoding=UTF8 --no-locale --launcher=test/with_stripe
+INSTANCE       = --temp-instance=./tmp_check
+REGRESS_OPTS   = $(INSTANCE) --encoding=UTF8 --no-locale --launcher=test/with_stripe
 ISOLATION      = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))
-ISOLATION_OPTS = --inputdir=test/isolation --temp-instance=./tmp_check_iso --encoding=UTF8 --no-locale \
+ISOLATION_OPTS = --inputdir=test/isolation $(INSTANCE:%=%_iso) --encoding=UTF8 --no-locale \
                  --launcher=test/with_stripe --load-extension=$(EXTENSION)
 TAP_TESTS      = 1
 PROVE_TESTS   ?= test/t/*.pl
@@ -55,5 +57,9 @@ $(EXTENSION)--$(EXTVERSION).sql: src/header.sql $(SCHEMA) $(API) $(EXTENSION).co
 
 $(notdir $(UPGRADES)): %: src/upgrade/begin.sql src/upgrade/% $(API) src/upgrade/end.sql Makefile
 	cat src/upgrade/begin.sql src/upgrade/$* $(API) src/upgrade/end.sql > $@
+
+.PHONY: dist
+dist:
+	git archive --format=zip --prefix=$(EXTENSION)-$(EXTVERSION)/ -o $(EXTENSION)-$(EXTVERSION).zip HEAD
 
 $(OBJS): $(wildcard src/*.h src/*/*.h) $(EXTENSION).control

@@ -4,7 +4,7 @@
 #     Installs what is missing, builds the extension and runs every test.
 #
 # Usage: test/all.sh [STEP...]
-#     Steps: lint regress isolation tap unit npm page fuzz asan; all of them by default.
+#     Steps: lint regress isolation tap unit npm page fuzz asan dist; all of them by default.
 #
 # One line per test, with the numbers it ran with where they tell something, the
 # differences of those that fail, and at the end "N passed, N failed".  PG_MAJOR
@@ -17,11 +17,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 steps=("$@")
 if ((${#steps[@]} == 0)); then
-    steps=(lint regress isolation tap unit npm page fuzz asan)
+    steps=(lint regress isolation tap unit npm page fuzz asan dist)
 fi
 
 if [[ -z ${SP_WORK:-} ]]; then
-    packages=("${RUN_PACKAGES[@]}" "${MAIL_PACKAGES[@]}" clang libclang-rt-dev libipc-run-perl shellcheck
+    packages=("${RUN_PACKAGES[@]}" "${MAIL_PACKAGES[@]}" clang libclang-rt-dev libipc-run-perl shellcheck git
         "postgresql-$PG_MAJOR-cron" pgbouncer chromium fonts-dejavu-core python3-yaml)
     # Node often comes from elsewhere than Debian, npm included.
     command -v node >/dev/null || packages+=(nodejs)
@@ -253,6 +253,11 @@ step_asan() {
         api fetch signature webhook portal return_token configuration_apply
 }
 
+# Last, because it is the bundle's product that is installed then.
+step_dist() {
+    collect dist python3 test/dist.py "$SP_WORK/dist"
+}
+
 build || steps=()           # there is nothing to test then
 for step in "${steps[@]}"; do
     case $step in
@@ -265,6 +270,7 @@ for step in "${steps[@]}"; do
         page) step_page ;;
         fuzz) step_fuzz ;;
         asan) step_asan ;;
+        dist) step_dist ;;
         *) not_ok "$step: no such step" ;;
     esac
 done

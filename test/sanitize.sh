@@ -28,7 +28,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mode=${1:-}
 [[ $mode == asan || $mode == valgrind ]] || die 'usage: test/sanitize.sh asan|valgrind [TEST...]'
 if [[ -z ${SP_WORK:-} ]]; then
-    install_packages "${RUN_PACKAGES[@]}" clang libclang-rt-dev valgrind
+    packages=("${RUN_PACKAGES[@]}" clang libclang-rt-dev)
+    [[ $mode == asan ]] || packages+=(valgrind)
+    install_packages "${packages[@]}"
 fi
 run_in_copy test/sanitize.sh "$@"
 shift
