@@ -169,13 +169,13 @@ sql(q(SELECT stand_in('POST', 'reset')));
 # Stripe's rate limit
 #
 my $listed = q('{customer, subscription, product, price}');
-sql(q(SELECT forget(), stand_in('POST', 'reset'), stand_in('POST', 'rate_limit', '{"per_second": 10, "retry_after": 1}')));
-sql(q(SELECT stand_in('POST', 'page_limit', '{"limit": 20}')));
+sql(q(SELECT forget(), stand_in('POST', 'reset'), stand_in('POST', 'rate_limit', '{"per_second": 5, "retry_after": 1}')));
+sql(q(SELECT stand_in('POST', 'page_limit', '{"limit": 40}')));
 sql("SET stripe_portal.rate_limit = 200; CALL stripe_sync($listed)");
 my ($all, $refused) = split /\|/, sql(q(SELECT r ->> 'requests', r ->> 'refused' FROM stand_in('GET', 'rate_limit') AS r));
 cmp_ok($refused, '>', 0, 'too fast, Stripe refuses');
 is(sql('SELECT wrong(false)'), '', 'which is waited for, and the tables show what is true');
-note "numbers: limit 10 per second, 200 allowed here: $all requests, $refused refused";
+note "numbers: limit 5 per second, 200 allowed here: $all requests, $refused refused";
 
 sql(q(SELECT forget(), stand_in('POST', 'reset'), stand_in('POST', 'rate_limit', '{"per_second": 20, "retry_after": 1}')));
 sql("SET stripe_portal.rate_limit = 15; CALL stripe_sync($listed)");
