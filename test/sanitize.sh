@@ -89,7 +89,7 @@ cp regression.diffs "$SP_WORK/log" 2>/dev/null || true
 # A report is named after the process; the server's log knows which test had it.
 status=0
 declare -A reported
-for report in $(find "$reports" -size +0 | sort); do
+for report in $(find "$reports" -type f -size +0 | sort); do
     test=$(sed -n "s#.*\\[${report##*.}\\].* pg_regress/\\([a-z_]*\\) .*#\\1#p" log/postmaster.log | head -n 1)
     reported[${test:-server}]+=" $report"
 done

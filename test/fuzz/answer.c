@@ -31,13 +31,20 @@ typedef struct AnswerRun
 	TimestampTz time;
 } AnswerRun;
 
+/* What is read is freed; it has a terminator after whatever it is. */
+static char *
+copy_body(const SpHttpAnswer *answer)
+{
+	return memcpy(palloc(answer->length + 1), answer->body, answer->length + 1);
+}
+
 static void
 read_jsonb(void *arg)
 {
 	AnswerRun  *run = arg;
 	SpHttpAnswer copy = run->answer;
 
-	copy.body = pnstrdup(copy.body, copy.length);
+	copy.body = copy_body(&copy);
 	run->jsonb = sp_stripe_read_answer(&run->call, &copy);
 }
 
@@ -47,7 +54,7 @@ read_json(void *arg)
 	AnswerRun  *run = arg;
 	SpHttpAnswer copy = run->answer;
 
-	copy.body = pnstrdup(copy.body, copy.length);
+	copy.body = copy_body(&copy);
 	run->json = sp_stripe_read_json(&run->call, &copy);
 }
 
