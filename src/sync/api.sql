@@ -209,6 +209,22 @@ $$;
 COMMENT ON FUNCTION stripe_portal.whole_subscription(jsonb, text, timestamptz) IS
 'A subscription with all its items, of which its object has only the first; as_of becomes that of the oldest part. Anything else as it is';
 
+-- To be called by the statement that reads the page: those that have it as a
+-- parameter may be logged with that.
+CREATE OR REPLACE FUNCTION stripe_portal.without_urls(page json)
+RETURNS json
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN strpos(page::text, 'billing_portal.session') = 0 THEN page ELSE (
+    SELECT json_build_object('has_more', page -> 'has_more', 'data', json_agg(
+               CASE WHEN value #>> '{data,object,object}' = 'billing_portal.session'
+                    THEN (stripe_portal.read_payload(value) #- '{data,object,url}' #- '{data,object,return_url}'
+                          #- '{data,object,flow,after_completion,redirect,return_url}')::text::json
+                    ELSE value END ORDER BY n))
+    FROM json_array_elements(page -> 'data') WITH ORDINALITY AS e (value, n)) END;
+
+COMMENT ON FUNCTION stripe_portal.without_urls(json) IS
+'A page of events without the URLs of portal sessions, and where those lead back to';
+
 COMMENT ON TABLE stripe_portal.sync_cursor IS 'How far each slice of a list has been read: the objects of one kind created from created_from on and before created_to, the newest first; of a kind that is listed per customer, those of the customers created then, by id. Rows of the last run of each kind; see the view sync_progress';
 COMMENT ON COLUMN stripe_portal.sync_cursor.slice IS 'Of which list of the kind, and where it was cut';
 COMMENT ON COLUMN stripe_portal.sync_cursor.params IS 'Parameters of the list';

@@ -199,7 +199,8 @@ BEGIN
         params[n] := request.params;
     END LOOP;
     RETURN ARRAY(
-        SELECT (claimed[f.n], f.status, f.body, f.as_of, customers[f.n])::stripe_portal.sync_page
+        SELECT (claimed[f.n], f.status, CASE claimed[f.n].object WHEN 'event' THEN stripe_portal.without_urls(f.body) ELSE f.body END,
+                f.as_of, customers[f.n])::stripe_portal.sync_page
         FROM stripe_portal.fetch(paths, params, account) AS f
         ORDER BY f.n);
 END

@@ -105,7 +105,7 @@ static Datum stored_answer(const SpDelivery *delivery, FunctionCallInfo fcinfo);
 static void process(SpDelivery *delivery);
 static bool attempt(SpDelivery *delivery, const char *failure);
 static bool store(SpDelivery *delivery, const char *status, const char *error);
-static Datum payload_without_url(const SpEvent *event);
+static Jsonb *without_url(const SpEvent *event);
 static Datum text_or_null(const char *string, bool *isnull);
 
 /*
@@ -223,6 +223,9 @@ sp_webhook_receive(SpDelivery *delivery)
 	else
 	{
 		delivery->no_handlers = !any_handlers;
+		/* before a statement has it as a parameter, which may be logged */
+		if (delivery->event->carries_url && !delivery->event->unreadable)
+			delivery->event->jsonb = without_url(delivery->event);
 		sp_webhook_take_forgotten(delivery);
 		process(delivery);
 	}
@@ -524,8 +527,6 @@ store(SpDelivery *delivery, const char *status, const char *error)
 	else if (event->unreadable)
 		values[8] = PointerGetDatum(cstring_to_text_with_len(delivery->payload,
 															 delivery->payload_len));
-	else if (event->carries_url)
-		values[7] = payload_without_url(event);
 	else
 		values[7] = sp_webhook_payload(delivery);
 	values[9] = CStringGetTextDatum(status);
@@ -550,7 +551,7 @@ store(SpDelivery *delivery, const char *status, const char *error)
 Datum
 sp_webhook_payload(const SpDelivery *delivery)
 {
-	if (delivery->forgotten)
+	if (delivery->event->carries_url || delivery->forgotten)
 		return CStringGetTextDatum(DatumGetCString(DirectFunctionCall1(jsonb_out,
 																	   JsonbPGetDatum(delivery->event->jsonb))));
 	return CStringGetTextDatum(pg_any_to_server(pnstrdup(delivery->payload, delivery->payload_len),
@@ -558,12 +559,12 @@ sp_webhook_payload(const SpDelivery *delivery)
 }
 
 /*
- * The payload of an event that announces a portal session, as json, without
- * the session's URL, by which whoever can read the ledger could act as the
- * customer, and without the ways back, which may carry a token.
+ * An event that announces a portal session without the session's URL, by which
+ * whoever can read the ledger could act as the customer, and without the ways
+ * back, which may carry a token.
  */
-static Datum
-payload_without_url(const SpEvent *event)
+static Jsonb *
+without_url(const SpEvent *event)
 {
 	static const char *const secret[][6] = {
 		{"data", "object", "url"},
@@ -592,7 +593,7 @@ payload_without_url(const SpEvent *event)
 									   PointerGetDatum(construct_array(path, depth, TEXTOID,
 																	   -1, false, TYPALIGN_INT)));
 	}
-	return CStringGetTextDatum(DatumGetCString(DirectFunctionCall1(jsonb_out, stripped)));
+	return DatumGetJsonbP(stripped);
 }
 
 static Datum
