@@ -19,7 +19,7 @@ CREATE FUNCTION event(id text, type text, object jsonb, previous jsonb DEFAULT N
 CREATE FUNCTION deliver(word text, api_version text) RETURNS bigint LANGUAGE sql AS $$
     SELECT count(*) FILTER (WHERE outcome <> 'duplicate')
     FROM (SELECT receive(regexp_replace(d ->> 'payload',
-                     '("(?:last4|fingerprint|seller_message|message|hosted_invoice_url|receipt_url|description|email|receipt_email)":\s*)"[^"]*"', '\1"' || word || '"', 'g')) AS outcome
+                     '("(?:last4|fingerprint|seller_message|message|hosted_invoice_url|receipt_url|description|receipt_email)":\s*)"[^"]*"', '\1"' || word || '"', 'g')) AS outcome
           FROM jsonb_array_elements(stripe_api('GET', '/v1/test_helpers/stand_in/deliveries', jsonb_build_object('api_version', api_version)) -> 'data') AS d) AS received $$;
 SELECT FROM stand_in('reset', '{"state": true}');
 TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.product, stripe_portal.price, stripe_portal.subscription, stripe_portal.subscription_change,
@@ -86,6 +86,7 @@ CALL story('other', 'kept');
 CALL stripe_portal_tick();
 CALL stripe_portal_tick();
 UPDATE stripe_portal.promotion_code SET code = CASE customer WHEN 'cus_jenny' THEN 'plant' ELSE 'kept' END;
+UPDATE stripe_portal.payment_method SET (last4, fingerprint) = (SELECT w, w FROM (SELECT CASE customer WHEN 'cus_jenny' THEN 'plant' ELSE 'kept' END) AS t (w));
 
 -- The mailer is told that it could not be delivered, the customers have roles
 -- of their own, an event could not be applied, and some were no events.
@@ -204,13 +205,13 @@ CREATE FUNCTION changed() RETURNS TABLE (report text, before jsonb, now jsonb) L
     SELECT report, figures.figure, f.figure FROM figures FULL JOIN f USING (report, figure)
     WHERE figures.figure IS NULL OR f.figure IS NULL $$;
 SELECT DISTINCT split_part(report, '(', 1) AS report FROM figures WHERE jsonb_typeof(figure) = 'object' ORDER BY 1;
-SELECT * FROM places('plant');
+SELECT place FROM places('plant');
 CREATE TABLE kept AS SELECT * FROM places('kept');
 
 -- ---------------------------------------------------------------------------
 -- Forgotten
 -- ---------------------------------------------------------------------------
-SELECT * FROM stripe_forget('cus_jenny');
+SELECT place, rows > 0 AS emptied FROM stripe_forget('cus_jenny');
 SELECT * FROM places('plant');
 -- not a figure less, nor a word of others
 SELECT * FROM changed();
@@ -232,7 +233,7 @@ SELECT * FROM changed();
 -- It does not come back
 -- ---------------------------------------------------------------------------
 -- by a replay, or by being delivered again, in whatever shape
-SELECT outcome, regexp_replace(error, 'body_\w+', 'body_…') AS error, count(*) FROM stripe_replay(failed_only => false) GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT outcome, regexp_replace(error, 'body_\w+', 'body_…') AS error FROM stripe_replay(failed_only => false) GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT deliver('plant', '2020-08-27') + deliver('plant', '2026-10-28.endive') AS new;
 SELECT * FROM places('plant');
 SELECT * FROM changed();
@@ -256,7 +257,7 @@ SELECT stripe_refresh('cus_jenny');
 SELECT kind, id, classification, here, at_stripe FROM stripe_drift(repair => true) WHERE id LIKE '%jenny';
 SELECT * FROM places('plant');
 -- read or told, it is the same
-SELECT kind, count(*) FROM hers GROUP BY 1 ORDER BY 1;
+SELECT DISTINCT kind FROM hers ORDER BY 1;
 (TABLE hers EXCEPT SELECT * FROM hers()) UNION ALL (SELECT * FROM hers() EXCEPT TABLE hers);
 SELECT id, email, event FROM stripe_portal.customer WHERE id IN ('cus_jenny', 'cus_other') AND NOT livemode AND account = '' ORDER BY id;
 -- and not by what happens to them from now on, which counts as it does for others
@@ -276,16 +277,16 @@ SELECT receive(event('evt_ch2', 'charge.succeeded', '{"id": "ch_2", "object": "c
        receive(event('evt_rv', 'review.opened', '{"id": "prv_1", "object": "review", "charge": "ch_2", "ip_address": "plant"}')),
        receive('{"data": "cus_jenny", "name": "plant"');
 SELECT * FROM places('plant');
--- of others nothing is lost but an error that is over; their card and code were read again
-SELECT place, k.times AS before, p.times AS now FROM places('kept') AS p RIGHT JOIN kept AS k USING (place) WHERE coalesce(p.times, 0) < k.times;
+-- of others nothing is lost, but that their card and code were read again
+SELECT place, k.times AS before, p.times AS now FROM places('kept') AS p RIGHT JOIN kept AS k USING (place)
+WHERE coalesce(p.times, 0) < k.times AND place !~ 'payment_method|promotion_code';
 CREATE VIEW money AS
-SELECT right(customer, 5) AS who, regexp_replace(subscription, '_.*', '') AS subscription, row_number() OVER (PARTITION BY subscription ORDER BY at) AS n,
-       status, items - 'id' AS items, jsonb_array_length(discounts) AS discounts, inferred, mrr, movement, mrr_change, cancellation_reason, cancellation_feedback
-FROM stripe_portal.subscription_change WHERE NOT livemode;
-SELECT subscription, n, status, mrr, movement, mrr_change, cancellation_feedback FROM money WHERE who = 'jenny' ORDER BY 1, 2;
-(SELECT to_jsonb(m) - '{who,items}'::text[] FROM money AS m WHERE who = 'jenny') EXCEPT (SELECT to_jsonb(m) - '{who,items}'::text[] FROM money AS m WHERE who = 'other');
+SELECT right(customer, 5) AS who, regexp_replace(subscription, '_.*', '') AS subscription, movement, mrr_change, status, mrr, cancellation_reason, cancellation_feedback
+FROM stripe_portal.subscription_change WHERE NOT livemode AND movement IS NOT NULL;
+SELECT * FROM money WHERE who = 'jenny' ORDER BY subscription, mrr DESC;
+SELECT to_jsonb(m) - 'who' FROM money AS m GROUP BY 1 HAVING count(DISTINCT who) < 2;
 SELECT feedback, ended_by, voluntary, country, mrr, currency, count(*) FROM stripe_portal.cancellation GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2;
-SELECT code, outcome_reason, count(*) FROM stripe_portal.payment_attempt WHERE invoice IS NULL GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT DISTINCT code, outcome_reason FROM stripe_portal.payment_attempt WHERE invoice IS NULL ORDER BY 1, 2;
 -- nobody writes to her any more
 SELECT customer, rule, count(*) FROM stripe_portal.winback_offer GROUP BY 1, 2 ORDER BY 1, 2;
 
@@ -344,7 +345,7 @@ SET ROLE regress_operator;
 SELECT count(*) > 10 AS forgotten FROM stripe_forget('cus_other');
 RESET ROLE;
 -- of the word of others, what is nobody's
-SELECT * FROM places('kept') WHERE place NOT LIKE 'figures%';
+SELECT place FROM places('kept') WHERE place NOT LIKE 'figures%';
 -- and what stays is no person's: ids, states, terms
 SELECT split_part(place, '.', 2) AS "table", string_agg(split_part(place, '.', 3), ' ' ORDER BY place) AS columns FROM places('plant') GROUP BY 1 ORDER BY 1;
 

@@ -22,7 +22,7 @@ LANGUAGE c STABLE PARALLEL SAFE SUPPORT stripe_portal.plan_support
 AS 'MODULE_PATHNAME', 'stripe_sign_webhook';
 
 COMMENT ON FUNCTION @extschema@.stripe_sign_webhook(text, text, timestamptz) IS
-'A Stripe-Signature header for the payload, as Stripe would send it at that time (now if NULL): for tests of your own. A NULL or blank secret is error 22023';
+'A Stripe-Signature header for the payload, as Stripe would send it at that time (now if NULL): for tests of your own, with a secret of tests: the server''s log may have the arguments of statements. A NULL or blank secret is error 22023';
 
 CREATE OR REPLACE FUNCTION @extschema@.stripe_receive_webhook(
     payload text, sig text, received_at timestamptz DEFAULT NULL,
