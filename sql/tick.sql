@@ -163,6 +163,16 @@ SELECT part, state, portions FROM stripe_portal.tick_status WHERE part = 'ledger
 -- Whoever may call one portion can not write down a part that there is not.
 SELECT stripe_portal.tick_portion('sleep', 'here');
 
+-- It keeps the ledger to its retention; with it go the payloads.
+INSERT INTO stripe_portal.event (id, livemode, created, type, object_id, payload, status, received_at)
+SELECT 'evt_' || days, false, now() - days * interval '1 day', 'customer.updated', 'cus_old', '{"name": "Jenny"}', 'applied', now() FROM unnest('{100, 30}'::integer[]) AS days;
+CALL stripe_portal_tick();
+SELECT id FROM stripe_portal.event WHERE object_id = 'cus_old' ORDER BY id;
+SET stripe_portal.event_retention = 60;
+CALL stripe_portal_tick();
+RESET stripe_portal.event_retention;
+SELECT id FROM stripe_portal.event WHERE object_id = 'cus_old' ORDER BY id;
+
 -- It commits, so it stands alone.
 BEGIN;
 CALL stripe_portal_tick();
