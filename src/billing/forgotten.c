@@ -16,13 +16,15 @@
 #include "postgres.h"
 
 #include "catalog/namespace.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
@@ -36,7 +38,6 @@ PG_FUNCTION_INFO_V1(stripe_keep_fields);
 
 /* Few enough for one transaction to hold them all; and one for nobody. */
 #define FORGOTTEN_LOCKS		1024
-#define FORGOTTEN_LOCK_CLASS 0x53504667
 
 /* Stripe's own limit for ids. */
 #define MAX_ID_LEN			255
@@ -76,7 +77,7 @@ static void add_named(Named *named, const JsonbValue *id, bool is_customer);
 static bool is_key(const JsonbValue *key, const char *name);
 static bool is_reference(const JsonbValue *key);
 static ArrayType *id_array(List *ids);
-static Datum lock_key(text *customer);
+static void lock_person(text *customer, LOCKMODE mode);
 static bool is_kept(const JsonbValue *parent, const JsonbValue *key, Datum *fields, int nfields);
 
 /*
@@ -97,8 +98,7 @@ sp_billing_can_forget(void)
 void
 sp_billing_lock_unnamed(void)
 {
-	DirectFunctionCall2(pg_advisory_xact_lock_shared_int4,
-						Int32GetDatum(FORGOTTEN_LOCK_CLASS), lock_key(NULL));
+	lock_person(NULL, ShareLock);
 }
 
 /*
@@ -116,8 +116,7 @@ sp_billing_is_forgotten(Jsonb *told, const char *id, bool livemode, const char *
 	find_named(told, &named);
 	if (id != NULL)
 		named.ids = lappend(named.ids, cstring_to_text(id));
-	DirectFunctionCall2(pg_advisory_xact_lock_shared_int4,
-						Int32GetDatum(FORGOTTEN_LOCK_CLASS), lock_key(named.customer));
+	lock_person(named.customer, ShareLock);
 
 	values[0] = PointerGetDatum(id_array(named.ids));
 	values[1] = BoolGetDatum(livemode);
@@ -155,10 +154,8 @@ stripe_is_forgotten(PG_FUNCTION_ARGS)
 Datum
 stripe_lock_forgotten(PG_FUNCTION_ARGS)
 {
-	DirectFunctionCall2(pg_advisory_xact_lock_int4,
-						Int32GetDatum(FORGOTTEN_LOCK_CLASS), lock_key(NULL));
-	DirectFunctionCall2(pg_advisory_xact_lock_int4,
-						Int32GetDatum(FORGOTTEN_LOCK_CLASS), lock_key(PG_GETARG_TEXT_PP(0)));
+	lock_person(NULL, ExclusiveLock);
+	lock_person(PG_GETARG_TEXT_PP(0), ExclusiveLock);
 	PG_RETURN_VOID();
 }
 
@@ -327,15 +324,20 @@ id_array(List *ids)
 }
 
 /*
- * The lock of a customer, or, for NULL, of what names none.
+ * Take the lock of a customer, or, for NULL, of what names none, to the end of
+ * the transaction; as in exclusive.c, one that nothing in SQL can name.
  */
-static Datum
-lock_key(text *customer)
+static void
+lock_person(text *customer, LOCKMODE mode)
 {
-	if (customer == NULL)
-		return Int32GetDatum(FORGOTTEN_LOCKS);
-	return Int32GetDatum(hash_bytes((unsigned char *) VARDATA_ANY(customer), VARSIZE_ANY_EXHDR(customer))
-						 % FORGOTTEN_LOCKS);
+	uint32		key = FORGOTTEN_LOCKS;
+	LOCKTAG		tag;
+
+	if (customer != NULL)
+		key = hash_bytes((unsigned char *) VARDATA_ANY(customer), VARSIZE_ANY_EXHDR(customer))
+			% FORGOTTEN_LOCKS;
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, key, 2);
+	LockAcquire(&tag, mode, false, false);
 }
 
 /*
