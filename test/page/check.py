@@ -171,7 +171,9 @@ def expected_tables() -> dict[tuple[str, str], list[list[str]]]:
         cohorts.setdefault((r['currency'], r['cohort']), [month(r['cohort']), str(r['customers'])]).append(
             str((100 * Decimal(r['retained']) / r['customers']).quantize(Decimal(1), 'ROUND_HALF_UP')))
     for (currency, _), cells in cohorts.items():
-        add({'currency': currency}, 'Customers who stayed, in percent', *cells, *[''] * (14 - len(cells)))
+        # as wide as the cohort that can be followed longest
+        width = max(len(others) for (other, _), others in cohorts.items() if other == currency)
+        add({'currency': currency}, 'Customers who stayed, in percent', *cells, *[''] * (width - len(cells)))
     for r in rows(f'SELECT * FROM stripe_decline_report({PERIOD}) ORDER BY amount DESC, code'):
         add(r, 'Declined payments by code, in CURRENCY', word(r['code']), r['class'] + ('' if r['known'] else ' (unknown code)'), r['attempts'],
             percent(r['share']), r['payments'], money(r['amount'], r['currency']), r['recovered'], money(r['recovered_amount'], r['currency']))
