@@ -53,7 +53,9 @@ check 'pg_buildext takes up the version of this Debian' "${as[@]}" pg_buildext u
 check 'the package builds' "${as[@]}" dpkg-buildpackage -us -uc -b
 check 'the package installs' "${root[@]}" apt-get -q -y install ../postgresql-*-stripe-portal_*.deb
 check 'debian/tests/installcheck passes' "${as[@]}" debian/tests/installcheck
-check 'lintian finds nothing' "${as[@]}" lintian --fail-on error,warning ../stripe-portal_*.changes
+# No upload to Debian, which would close the request for it.
+check 'lintian finds nothing' "${as[@]}" lintian --fail-on error,warning \
+    --suppress-tags initial-upload-closes-no-bugs ../stripe-portal_*.changes
 
 say "$passed passed, $failed failed"
 exit "$failed"
