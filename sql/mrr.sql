@@ -114,6 +114,9 @@ SELECT count(*) AS cases,
        count(*) FILTER (WHERE stripe_portal.monthly_total(currency, items, discounts, '2026-06-01') IS DISTINCT FROM expected) AS wrong
 FROM worked;
 
+-- no amount of money at all
+SELECT amount, stripe_portal.monthly_total('usd', all_of(item(per(amount::numeric))), '[]', '2026-06-01') FROM unnest(ARRAY['NaN', 'infinity', '1e40']) AS amount;
+
 -- Which subscriptions count at all.
 SELECT status, stripe_portal.earning(status, NULL) AS alone, stripe_portal.earning(status, '{"behavior": "void"}') AS collection_paused
 FROM unnest(ARRAY['active', 'past_due', 'trialing', 'unpaid', 'paused', 'incomplete', 'incomplete_expired', 'canceled', 'a_new_one']) AS status;

@@ -173,6 +173,11 @@ BEGIN
     END LOOP;
 
     SELECT coalesce(sum(r), 0) INTO total FROM unnest(rest) AS r;
+    -- One price that is no amount of money would keep the events of all who
+    -- have it from being applied.
+    IF total NOT BETWEEN -1e15 AND 1e15 THEN
+        RETURN NULL;
+    END IF;
     -- A third of a cent, three times, is a cent: take off what division left
     -- before it decides a half.
     RETURN round(round(total, 9));
@@ -180,7 +185,7 @@ END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.monthly_total(text, jsonb, jsonb, timestamptz) IS
-'What the items come to in a month, less the discounts that count at that time, in minor units of the currency, rounded once at the end, halves away from zero. Items by usage and one-time items count nothing. An item''s discounts come first, then the subscription''s, each on what the one before it left, never below 0; one restricted to products takes its share of those; an amount off the subscription is per invoice, those of the most frequent interval. NULL if the terms of a price or a discount are missing, or a price is in another currency';
+'What the items come to in a month, less the discounts that count at that time, in minor units of the currency, rounded once at the end, halves away from zero. Items by usage and one-time items count nothing. An item''s discounts come first, then the subscription''s, each on what the one before it left, never below 0; one restricted to products takes its share of those; an amount off the subscription is per invoice, those of the most frequent interval. NULL if the terms of a price or a discount are missing, a price is in another currency, or what comes out is no amount of money, such as NaN';
 
 CREATE OR REPLACE FUNCTION stripe_portal.earning(status text, pause_collection jsonb)
 RETURNS text
