@@ -44,11 +44,11 @@ not_ok() {
     say "FAILED  $*"
 }
 
-# Run COMMAND... with its output in a log, for at most ten minutes.
+# Run COMMAND... with its output in a log, for at most twenty minutes.
 logged() {
     local name=$1
     shift
-    timeout --foreground -k 10 600 "$@" >"$log/$name.log" 2>&1
+    timeout --foreground -k 10 1200 "$@" >"$log/$name.log" 2>&1
 }
 
 # Show the end of a file that explains a failure, indented.
