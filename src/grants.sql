@@ -34,7 +34,9 @@ BEGIN
             UNION ALL
             SELECT format('TYPE %s', t.oid::regtype), coalesce(t.typacl, acldefault('T', t.typowner))
             FROM pg_catalog.pg_type AS t
-            WHERE d.classid = 'pg_catalog.pg_type'::regclass AND t.oid = d.objid) AS o (name, acl)
+            WHERE d.classid = 'pg_catalog.pg_type'::regclass AND t.oid = d.objid
+              -- since PostgreSQL 17 arrays are members, too; they have no rights of their own
+              AND t.typcategory <> 'A') AS o (name, acl)
         WHERE e.extname = 'stripe_portal' AND d.deptype = 'e'
           AND EXISTS (SELECT FROM aclexplode(o.acl) AS a WHERE a.grantee = 0)
     LOOP
