@@ -195,7 +195,7 @@ WHERE without_return_url >= few AND default_return_url IS NULL
                   WHERE c.is_default AND c.return_url IS NOT NULL AND (c.livemode, c.account) = (f.livemode, f.account))
 UNION ALL
 SELECT livemode, account, 'return URL',
-       format('%s%% come back', round(100.0 * (lapsed - unreturned) / lapsed)),
+       format('%s%% come back', round(100.0 * (lapsed - unreturned) / nullif(lapsed, 0))),
        'a page that calls stripe_portal_return with the token',
        format('%s of %s sessions in %s whose token has lapsed never came back', unreturned, lapsed, period)
 FROM figures

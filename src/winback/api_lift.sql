@@ -136,8 +136,8 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
     -- z = 1.959964: 95 %
-    SELECT (2 * k + z2 - sqrt(z2 * (z2 + 4 * k * (1 - k::double precision / n)))) / (2 * (n + z2)),
-           (2 * k + z2 + sqrt(z2 * (z2 + 4 * k * (1 - k::double precision / n)))) / (2 * (n + z2))
+    SELECT (2 * k + z2 - sqrt(z2 * (z2 + 4 * k * (1 - k::double precision / nullif(n, 0))))) / (2 * (n + z2)),
+           (2 * k + z2 + sqrt(z2 * (z2 + 4 * k * (1 - k::double precision / nullif(n, 0))))) / (2 * (n + z2))
     FROM (VALUES (1.959964 ^ 2)) AS v (square), LATERAL (SELECT square::double precision) AS s (z2)
     WHERE n > 0
 $$;
@@ -153,7 +153,7 @@ AS $$
     SELECT round((p1 - p2)::numeric, 4),
            round((p1 - p2 - sqrt((p1 - a.low) ^ 2 + (b.high - p2) ^ 2))::numeric, 4),
            round((p1 - p2 + sqrt((a.high - p1) ^ 2 + (p2 - b.low) ^ 2))::numeric, 4)
-    FROM (SELECT k1::double precision / n1 AS p1, k2::double precision / n2 AS p2 WHERE n1 > 0 AND n2 > 0) AS share,
+    FROM (SELECT k1::double precision / nullif(n1, 0) AS p1, k2::double precision / nullif(n2, 0) AS p2 WHERE n1 > 0 AND n2 > 0) AS share,
          stripe_portal.wilson(k1, n1) AS a, stripe_portal.wilson(k2, n2) AS b
 $$;
 
