@@ -28,7 +28,8 @@ WITH member AS (
     SELECT 'schema', n.oid, n.nspname FROM member AS m JOIN pg_namespace AS n ON m.classid = 'pg_namespace'::regclass AND n.oid = m.objid
     UNION ALL
     SELECT 'type', t.oid, t.oid::regtype::text FROM member AS m JOIN pg_type AS t ON m.classid = 'pg_type'::regclass AND t.oid = m.objid
-        AND t.typcategory <> 'A'      -- arrays are members since PostgreSQL 17
+        -- arrays and the types of tables are members since PostgreSQL 17
+        AND t.typcategory <> 'A' AND NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = t.typrelid AND c.relkind <> 'c')
 )
 SELECT o.kind, replace(replace(o.name, 'timestamp with time zone', 'timestamptz'), 'stripe_portal.', '') AS name, substr(r.rolname, 9) AS capability,
        CASE WHEN o.kind IN ('function', 'procedure') THEN CASE WHEN has_function_privilege(r.oid, o.oid, 'EXECUTE') THEN 'X' END

@@ -35,8 +35,10 @@ BEGIN
             SELECT format('TYPE %s', t.oid::regtype), coalesce(t.typacl, acldefault('T', t.typowner))
             FROM pg_catalog.pg_type AS t
             WHERE d.classid = 'pg_catalog.pg_type'::regclass AND t.oid = d.objid
-              -- since PostgreSQL 17 arrays are members, too; they have no rights of their own
-              AND t.typcategory <> 'A') AS o (name, acl)
+              -- Since PostgreSQL 17 arrays and the types of tables are members, too.
+              -- Arrays have no rights of their own, and a handler's argument is a row.
+              AND t.typcategory <> 'A'
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = t.typrelid AND c.relkind <> 'c')) AS o (name, acl)
         WHERE e.extname = 'stripe_portal' AND d.deptype = 'e'
           AND EXISTS (SELECT FROM aclexplode(o.acl) AS a WHERE a.grantee = 0)
     LOOP
