@@ -89,6 +89,25 @@ INSERT INTO story (step, event) VALUES
 SELECT * FROM ends();
 SELECT * FROM history;
 
+-- Reads that repeat the fact before them have no row, unless another fact turns out
+-- to lie in between; the event that changed it back was lost.
+DELETE FROM story;
+INSERT INTO story (step, event, object, read_at) VALUES
+    (1, event('evt_4', 'created', clock(1), sub('sub_1')), NULL, NULL),
+    (2, event('evt_3', 'updated', clock(15), sub('sub_1', '{}', 2), '{"items": {}}'), NULL, NULL),
+    (3, event('evt_2', 'updated', clock(40), sub('sub_1', '{}', 3), '{"items": {}}'), NULL, NULL),
+    (4, NULL, sub('sub_1'), clock(10)),
+    (5, NULL, sub('sub_1'), clock(20)),
+    (6, NULL, sub('sub_1'), clock(30));
+SELECT * FROM ends();
+SELECT * FROM history;
+SELECT to_char(at, 'DDD') AS day, ARRAY(SELECT to_char(t, 'DDD') FROM unnest(confirmed_at) AS t) AS confirmed
+FROM stripe_portal.subscription_change WHERE account = 'acct_1' ORDER BY at;
+-- a read of an event's second is nothing beside it
+UPDATE story SET read_at = clock(15) WHERE step = 4;
+SELECT * FROM ends();
+SELECT * FROM history;
+
 -- A read tells of what no event has told of, and steps back when one does.
 DELETE FROM story;
 INSERT INTO story (step, event, object, read_at) VALUES

@@ -2,8 +2,10 @@
 --
 -- The facts are the rows with an event, one for each second that something
 -- happened in, and the rows that were read from Stripe's API (event = ''),
--- which stand where no event tells what they tell.  Everything else is derived
--- from them by derive_changes, whole subscriptions at a time:
+-- which stand where no event tells what they tell.  A read that repeats the fact
+-- before it has no row: its time is in that row's confirmed_at, and it becomes a
+-- row once another fact comes between the two, or takes the other's place.
+-- Everything else is derived by derive_changes, whole subscriptions at a time:
 --
 --   - inferred rows, for what must have happened where no fact tells of it;
 --   - until, mrr, movement, mrr_change and discount_ends of all rows.
@@ -47,6 +49,19 @@ $$;
 
 COMMENT ON FUNCTION stripe_portal.same_state(stripe_portal.subscription_change, stripe_portal.subscription_change) IS
 'Whether two rows of a subscription''s history say the same of it, apart from what is derived';
+
+CREATE OR REPLACE FUNCTION stripe_portal.confirmed_at(a timestamptz[], b timestamptz[])
+RETURNS timestamptz[]
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+RETURN (
+    SELECT array_agg(at ORDER BY at)
+    FROM (SELECT at, max(at) OVER () AS last FROM (SELECT unnest(a) UNION SELECT unnest(b)) AS times (at)) AS t
+    -- Stripe keeps events for 30 days, so nothing comes in between before that.
+    WHERE at > last - interval '31 days');
+
+COMMENT ON FUNCTION stripe_portal.confirmed_at(timestamptz[], timestamptz[]) IS
+'When a state was read again, from two lists of times, in their order: the last 31 days, because no event is told later than that';
 
 -- ---------------------------------------------------------------------------
 -- What must have happened
@@ -144,33 +159,29 @@ AS $$
 DECLARE
     fact stripe_portal.subscription_change;
     before stripe_portal.subscription_change;
-    mirror stripe_portal.subscription;
     born stripe_portal.subscription_change;
 BEGIN
     DELETE FROM stripe_portal.subscription_change AS c
     WHERE (c.subscription, c.livemode, c.account) = (infer_changes.subscription, infer_changes.livemode, infer_changes.account)
       AND c.inferred;
 
-    -- What was read last is what the mirror shows, if no event is newer.
-    SELECT * INTO mirror FROM stripe_portal.subscription AS s
-    WHERE (s.id, s.livemode, s.account) = (infer_changes.subscription, infer_changes.livemode, infer_changes.account)
-      AND s.event = '';
-    IF FOUND THEN
-        INSERT INTO stripe_portal.subscription_change
-        SELECT c.* FROM stripe_portal.read_change(mirror, NULL) AS c
-        ON CONFLICT DO NOTHING;
-    END IF;
-
     FOR fact IN
         SELECT * FROM stripe_portal.subscription_change AS c
         WHERE (c.subscription, c.livemode, c.account) = (infer_changes.subscription, infer_changes.livemode, infer_changes.account)
         ORDER BY c.at
     LOOP
-        -- Nothing comes after the end; a read that tells nothing new is none.
-        IF (stripe_portal.status_is_final(before.status) AND NOT stripe_portal.status_is_final(fact.status))
-           OR (fact.event = '' AND stripe_portal.same_state(before, fact)) THEN
+        -- Nothing comes after the end.
+        IF stripe_portal.status_is_final(before.status) AND NOT stripe_portal.status_is_final(fact.status) THEN
             DELETE FROM stripe_portal.subscription_change AS c
             WHERE (c.subscription, c.livemode, c.account, c.at) = (fact.subscription, fact.livemode, fact.account, fact.at);
+            CONTINUE;
+        ELSIF fact.event = '' AND stripe_portal.same_state(before, fact) THEN
+            before.confirmed_at := stripe_portal.confirmed_at(before.confirmed_at, fact.at || fact.confirmed_at);
+            -- no UPDATE before the rows are whole
+            DELETE FROM stripe_portal.subscription_change AS c
+            WHERE (c.subscription, c.livemode, c.account) = (fact.subscription, fact.livemode, fact.account)
+              AND c.at IN (before.at, fact.at);
+            INSERT INTO stripe_portal.subscription_change SELECT before.*;
             CONTINUE;
         END IF;
 
@@ -191,7 +202,7 @@ END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.infer_changes(text, boolean, text) IS
-'Makes the inferred rows of a subscription''s history anew: from its creation to the first fact, and before what was read from the API. Drops reads that tell nothing new, and whatever is told of an ended subscription but that it ended';
+'Makes the inferred rows of a subscription''s history anew: from its creation to the first fact, and before what was read from the API. Takes reads that tell nothing new into the row before them, and drops whatever is told of an ended subscription but that it ended';
 
 CREATE OR REPLACE FUNCTION stripe_portal.customer_had_left(
     customer text, livemode boolean, account text, subscription text, at timestamptz)
@@ -357,7 +368,7 @@ DECLARE
     moved stripe_portal.subscription_change[] := '{}';
 BEGIN
     FOR before IN
-        SELECT fact, h.at, h.status, h.pause_collection, h.currency, h.items, h.discounts, h.mrr,
+        SELECT fact, h.at, h.status, h.pause_collection, h.currency, h.items, h.discounts, h.mrr, h.confirmed_at,
                EXISTS (SELECT FROM stripe_portal.subscription_change AS u
                        WHERE u.mrr IS NULL
                          AND (u.subscription, u.livemode, u.account) = (fact.subscription, fact.livemode, fact.account)) AS unknown,
@@ -374,6 +385,7 @@ BEGIN
         CONTINUE WHEN c.discounts <> '[]'
             OR before.at >= c.at OR before.discounts <> '[]' OR before.unknown OR stripe_portal.status_is_final(before.status)
             -- there is something to infer
+            OR c.at <= ANY (before.confirmed_at)
             OR before.at IS NULL AND c.event_type IS DISTINCT FROM 'customer.subscription.created'
                AND coalesce(c.created, c.start_date) < c.at;
 
@@ -429,6 +441,8 @@ AS $$
 DECLARE
     fact CONSTANT stripe_portal.subscription_change := stripe_portal.read_change(s, event_type);
     known stripe_portal.subscription_change;
+    earlier timestamptz[];
+    later timestamptz[];
 BEGIN
     PERFORM stripe_portal.lock_changes(fact.customer);
     SELECT * INTO known FROM stripe_portal.subscription_change AS c
@@ -443,13 +457,35 @@ BEGIN
             RETURN;
         END IF;
     ELSIF fact.event = '' AND stripe_portal.same_state(known, fact) THEN
+        UPDATE stripe_portal.subscription_change AS c
+        SET confirmed_at = stripe_portal.confirmed_at(known.confirmed_at, ARRAY[fact.at])
+        WHERE (c.subscription, c.livemode, c.account, c.at) = (known.subscription, known.livemode, known.account, known.at)
+          AND NOT fact.at = ANY (coalesce(known.confirmed_at, '{}'));
         RETURN;
     END IF;
 
-    -- not an upsert, so that there is but one UPDATE, the one at the end
+    -- The reads that had repeated the fact before, or the one of this second: a
+    -- read of this second is nothing beside an event, a later one stands for itself.
+    earlier := ARRAY(SELECT t FROM unnest(known.confirmed_at) AS t WHERE t < fact.at ORDER BY t);
+    later := ARRAY(SELECT t FROM unnest(known.confirmed_at) AS t WHERE t > fact.at ORDER BY t);
+
+    -- no upsert and no update, so that there is but one UPDATE, the one at the end
     DELETE FROM stripe_portal.subscription_change AS c
-    WHERE (c.subscription, c.livemode, c.account, c.at) = (fact.subscription, fact.livemode, fact.account, fact.at);
+    WHERE (c.subscription, c.livemode, c.account) = (fact.subscription, fact.livemode, fact.account)
+      AND c.at IN (fact.at, later[1], CASE WHEN known.confirmed_at <> earlier THEN known.at END);
+    IF known.at < fact.at AND known.confirmed_at <> earlier THEN
+        known.confirmed_at := nullif(earlier, '{}');
+        INSERT INTO stripe_portal.subscription_change SELECT known.*;
+    END IF;
     INSERT INTO stripe_portal.subscription_change SELECT fact.*;
+    IF later <> '{}' THEN
+        known.at := later[1];
+        known.confirmed_at := nullif(later[2:], '{}');
+        known.event := '';
+        known.event_type := NULL;
+        known.mrr := NULL;
+        INSERT INTO stripe_portal.subscription_change SELECT known.*;
+    END IF;
     PERFORM stripe_portal.derive_changes(fact.subscription, fact.livemode, fact.account, fact.at, false);
 END
 $$;
@@ -655,6 +691,7 @@ COMMENT ON COLUMN stripe_portal.subscription_change.at IS 'When it became so, on
 COMMENT ON COLUMN stripe_portal.subscription_change.until IS 'When the next row took over; infinity for the last one. What was on a day: at <= day AND until > day';
 COMMENT ON COLUMN stripe_portal.subscription_change.inferred IS 'No event and no read tells of it, but it must have been so: the creation of a subscription that was first heard of later, the end of its trial, the end of a discount. Gone when events that tell arrive';
 COMMENT ON COLUMN stripe_portal.subscription_change.event IS 'The event it was read from; empty if it was read from the API, or inferred';
+COMMENT ON COLUMN stripe_portal.subscription_change.confirmed_at IS 'When reads from the API told the same again, before the next row: the last 31 days of them; NULL if none did';
 COMMENT ON COLUMN stripe_portal.subscription_change.items IS 'id, price, product and quantity of each item';
 COMMENT ON COLUMN stripe_portal.subscription_change.discounts IS 'id of each discount, and the item it is on if it is not on the whole subscription';
 COMMENT ON COLUMN stripe_portal.subscription_change.mrr IS 'Monthly recurring revenue in minor units of the currency; 0 if it does not count (see stripe_portal.earning), NULL if its prices or discounts are not known';

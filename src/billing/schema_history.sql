@@ -35,6 +35,7 @@ CREATE TABLE stripe_portal.subscription_change (
     movement text,
     mrr_change bigint,
     discount_ends timestamptz,
+    confirmed_at timestamptz[],
     PRIMARY KEY (subscription, livemode, account, at)
 );
 

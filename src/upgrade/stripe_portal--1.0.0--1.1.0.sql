@@ -174,3 +174,13 @@ FROM (
 WHERE c.mrr_change <> 0 OR c.movement = 'churn';
 
 DROP FUNCTION stripe_portal.subscribers_at(timestamptz[], text, boolean);
+
+-- Reads that repeated the row before them; of what was not kept, the last one is
+-- in the state.  Nothing derived changes, so what hangs on the UPDATE may sleep.
+ALTER TABLE stripe_portal.subscription_change ADD COLUMN confirmed_at timestamptz[];
+ALTER TABLE stripe_portal.subscription_change DISABLE TRIGGER USER;
+UPDATE stripe_portal.subscription_change AS c SET confirmed_at = ARRAY[s.event_created]
+FROM stripe_portal.subscription AS s
+WHERE (c.subscription, c.livemode, c.account) = (s.id, s.livemode, s.account)
+  AND s.event = '' AND s.event_created > c.at AND s.event_created < c.until AND NOT c.inferred;
+ALTER TABLE stripe_portal.subscription_change ENABLE TRIGGER USER;
