@@ -107,6 +107,10 @@ FROM stripe_portal.subscription_change WHERE account = 'acct_1' ORDER BY at;
 UPDATE story SET read_at = clock(15) WHERE step = 4;
 SELECT * FROM ends();
 SELECT * FROM history;
+-- and of two reads of one second there is the same one in any order
+UPDATE story SET object = sub('sub_1', '{}', 5), read_at = clock(30) WHERE step = 4;
+SELECT * FROM ends();
+SELECT * FROM history;
 
 -- A read tells of what no event has told of, and steps back when one does.
 DELETE FROM story;

@@ -440,6 +440,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     fact CONSTANT stripe_portal.subscription_change := stripe_portal.read_change(s, event_type);
+    derived CONSTANT text[] := '{at, until, inferred, event, event_type, mrr, movement, mrr_change, discount_ends, confirmed_at}';
     known stripe_portal.subscription_change;
     earlier timestamptz[];
     later timestamptz[];
@@ -451,16 +452,18 @@ BEGIN
     ORDER BY c.at DESC
     LIMIT 1;
 
-    IF known.at = fact.at THEN
+    IF known.at = fact.at AND (known.event = fact.event AND fact.event <> '' OR known.event <> '' AND fact.event = '') THEN
         -- the same again; or a read of a second that an event tells of
-        IF known.event = fact.event AND fact.event <> '' OR known.event <> '' AND fact.event = '' THEN
-            RETURN;
-        END IF;
-    ELSIF fact.event = '' AND stripe_portal.same_state(known, fact) THEN
+        RETURN;
+    ELSIF fact.event = '' AND (known.at = fact.at OR fact.at = ANY (known.confirmed_at))
+          AND (stripe_portal.status_is_final(known.status), to_jsonb(known) - derived)
+           >= (stripe_portal.status_is_final(fact.status), to_jsonb(fact) - derived) THEN
+        -- of two reads of one second the end, else the greater, in any order
+        RETURN;
+    ELSIF fact.event = '' AND known.at < fact.at AND stripe_portal.same_state(known, fact) THEN
         UPDATE stripe_portal.subscription_change AS c
         SET confirmed_at = stripe_portal.confirmed_at(known.confirmed_at, ARRAY[fact.at])
-        WHERE (c.subscription, c.livemode, c.account, c.at) = (known.subscription, known.livemode, known.account, known.at)
-          AND NOT fact.at = ANY (coalesce(known.confirmed_at, '{}'));
+        WHERE (c.subscription, c.livemode, c.account, c.at) = (known.subscription, known.livemode, known.account, known.at);
         RETURN;
     END IF;
 
