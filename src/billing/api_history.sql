@@ -93,6 +93,7 @@ BEGIN
     born.event := '';
     born.event_type := NULL;
     born.mrr := NULL;
+    born.confirmed_at := NULL;
     RETURN born;
 END
 $$;
@@ -139,6 +140,7 @@ BEGIN
         state.event := '';
         state.event_type := NULL;
         state.mrr := NULL;
+        state.confirmed_at := NULL;
         RETURN NEXT state;
     END LOOP;
 END
@@ -330,6 +332,7 @@ BEGIN
 
             c.at := c.until;
             c.mrr := NULL;
+            c.confirmed_at := NULL;
             c.inferred := true;
             c.event := '';
             c.event_type := NULL;
