@@ -184,6 +184,16 @@ SELECT deliver(event('evt_1', 'product.created', 1, '{"object": "product", "id":
 SELECT deliver(event('evt_9', 'product.updated', 1, '{"object": "product", "id": "prod_t", "name": "3", "active": "perhaps"}', '{"name": "2", "active": null}'));
 SELECT deliver(event('evt_2', 'product.updated', 1, '{"object": "product", "id": "prod_t", "name": "2"}', '{"name": "1"}'));
 SELECT name, event, refetch FROM stripe_portal.product WHERE id = 'prod_t';
+-- whatever is wrong with it
+DELETE FROM story;
+INSERT INTO story VALUES
+    (1, event('evt_i1', 'invoice.updated', 1, '{"object": "invoice", "id": "in_t", "status": "open", "attempt_count": 1}', '{"attempt_count": 0}')),
+    (2, event('evt_i9', 'invoice.updated', 1, '{"object": "invoice", "id": "in_t", "status": "open", "attempt_count": "-infinity"}')),
+    (3, event('evt_i8', 'invoice.updated', 1, '{"object": "invoice", "id": "in_t", "status": 9, "attempt_count": true}', '9')),
+    (4, event('evt_i2', 'invoice.updated', 1, '{"object": "invoice", "id": "in_t", "status": "open", "attempt_count": 2}', '{"attempt_count": 1}'));
+SELECT deliver(s.event) FROM story AS s ORDER BY step;
+SELECT attempt_count, event, refetch FROM stripe_portal.invoice WHERE id = 'in_t';
+DELETE FROM stripe_portal.invoice;
 -- a NUL, which jsonb can not hold, does not stand in the way either
 CREATE FUNCTION deliver_text(payload text) RETURNS text LANGUAGE sql AS $$
     SELECT outcome FROM stripe_receive_webhook(payload, stripe_sign_webhook(payload, 'whsec_test_secret')) $$;
@@ -192,6 +202,18 @@ SELECT deliver_text('{"id":"evt_n2","livemode":false,"created":9,"type":"product
 SELECT deliver_text('{"id":"evt_n3","livemode":false,"created":9,"type":"product.updated","data":{"object":{"object":"product","id":"prod_n","name":"last"},"previous_attributes":{"name":"a\u0000b"}}}');
 SELECT name, refetch FROM stripe_portal.product WHERE id = 'prod_n';
 DROP FUNCTION deliver_text;
+-- An id that fits into no request of Stripe's is a failed event; within another
+-- object it is passed over.
+SELECT deliver(event('evt_l1', 'product.created', 1, jsonb_build_object('object', 'product', 'id', repeat('x', 256))));
+SELECT deliver(event('evt_l2', 'product.created', 1, jsonb_build_object('object', 'product', 'id', repeat('ü', 255), 'name', 'long')));
+SELECT length, deliver(event('evt_l' || length, 'customer.discount.created', 1, jsonb_build_object('object', 'discount', 'id', 'di_' || length, 'customer', 'cus_1',
+    'coupon', jsonb_build_object('object', 'coupon', 'id', repeat('x', length), 'percent_off', 10, 'duration', 'once'))))
+FROM (VALUES (256), (255)) AS t (length);
+SELECT id = repeat('ü', 255) AS long_one FROM stripe_portal.product WHERE name = 'long';
+SELECT percent_off, length(id) FROM stripe_portal.coupon;
+SELECT length(coupon), id FROM stripe_portal.discount ORDER BY id;
+DELETE FROM stripe_portal.coupon;
+DELETE FROM stripe_portal.discount;
 
 DROP FUNCTION ends, sub, deliver, event;
 DROP TABLE story;

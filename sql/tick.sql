@@ -72,6 +72,15 @@ SELECT path FROM seen WHERE path ~ 'coupons/|prices/' ORDER BY path;
 SELECT applies_to, refetch FROM stripe_portal.coupon;
 SELECT id, jsonb_array_length(tiers) AS tiers, refetch FROM stripe_portal.price ORDER BY id;
 SELECT DISTINCT mrr FROM stripe_portal.subscription_change WHERE until = 'infinity';
+-- What the merchant has called a coupon does not matter, and an id that can be in
+-- no request does not stop the others.
+SELECT FROM (SELECT stripe_api('POST', '/v1/coupons', '{"id": "10..OFF", "percent_off": 10}')) AS made;
+INSERT INTO stripe_portal.coupon (id, livemode, event, event_created, refetch)
+SELECT id, false, '', '2020-01-01', true FROM (VALUES ('..'), (repeat('x', 1000)), ('10..OFF')) AS t (id);
+SELECT FROM stand_in('POST', 'clock', '{"advance": 60}');
+CALL stripe_portal_tick();
+SELECT left(id, 10) AS id, percent_off, refetch FROM stripe_portal.coupon ORDER BY id;
+DELETE FROM stripe_portal.coupon WHERE id <> 'EXTRA50';
 -- The discount ends; no event tells of it.  (Stripe's clock is ahead of ours here.)
 UPDATE stripe_portal.discount SET "end" = now() - interval '1 second';
 UPDATE stripe_portal.subscription_change SET at = at - interval '60 days', created = created - interval '60 days', discount_ends = now() - interval '1 second';

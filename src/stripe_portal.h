@@ -14,6 +14,9 @@
 /* Tables, views and internal functions; the public functions go where the user says. */
 #define SP_SCHEMA "stripe_portal"
 
+/* Stripe's own limit for ids, in characters; no key of a row is longer. */
+#define SP_MAX_ID_LEN 255
+
 /*
  * Class SP is private (classes from I to Z are left to implementations), so
  * that SQL callers can catch each kind by its code.  Those that stand for an

@@ -87,9 +87,8 @@ def value_of(pool: list):
     if kind < 0.8:
         return random.choice(IMPOSSIBLE)
     if kind < 0.805:
-        # not so long that as an id it would not fit into a request: the tick's
-        # reading of events stops at such a one until it is gone
-        return 'x' * random.choice((3000, 10000, 50000))
+        # the longest fit into an index, compressed, but as an id into no request
+        return 'x' * random.choice((3000, 10000, 100000, 1000000))
     return deepcopy(random.choice(pool))
 
 

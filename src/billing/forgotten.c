@@ -21,6 +21,7 @@
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/array.h"
@@ -30,6 +31,7 @@
 
 #include "billing/forgotten.h"
 #include "query.h"
+#include "stripe_portal.h"
 
 PG_FUNCTION_INFO_V1(stripe_named_ids);
 PG_FUNCTION_INFO_V1(stripe_is_forgotten);
@@ -38,9 +40,6 @@ PG_FUNCTION_INFO_V1(stripe_keep_fields);
 
 /* Few enough for one transaction to hold them all; and one for nobody. */
 #define FORGOTTEN_LOCKS		1024
-
-/* Stripe's own limit for ids. */
-#define MAX_ID_LEN			255
 
 /* Members that say what their object belongs to, by its id or whole. */
 static const char *const references[] = {
@@ -286,7 +285,7 @@ add_named(Named *named, const JsonbValue *id, bool is_customer)
 {
 	text	   *copy;
 
-	if (id->val.string.len > MAX_ID_LEN)
+	if (pg_mbstrlen_with_len(id->val.string.val, id->val.string.len) > SP_MAX_ID_LEN)
 		return;
 	copy = cstring_to_text_with_len(id->val.string.val, id->val.string.len);
 	named->ids = lappend(named->ids, copy);

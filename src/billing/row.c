@@ -18,6 +18,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "utils/array.h"
@@ -29,6 +30,7 @@
 #include "utils/typcache.h"
 #include "utils/varlena.h"
 
+#include "stripe_portal.h"
 #include "stripe/json.h"
 
 PG_FUNCTION_INFO_V1(stripe_subscription_row);
@@ -782,12 +784,14 @@ find_named(List *named, JsonbContainer *container, int len)
 {
 	static const char *const kinds[] = {"discount", "coupon", "price", "customer"};
 	JsonbValue *kind = sp_stripe_json_get(container, "object");
+	JsonbValue *id = sp_stripe_json_get(container, "id");
 	JsonbIterator *iterator;
 	JsonbIteratorToken token;
 	JsonbValue	value;
 
 	check_stack_depth();
-	if (kind != NULL && kind->type == jbvString && sp_stripe_json_get(container, "id") != NULL)
+	if (kind != NULL && kind->type == jbvString && id != NULL &&
+		!(id->type == jbvString && pg_mbstrlen_with_len(id->val.string.val, id->val.string.len) > SP_MAX_ID_LEN))
 	{
 		for (int i = 0; i < (int) lengthof(kinds); i++)
 		{

@@ -268,6 +268,26 @@ check_method(const char *method, const char *path, const char *idempotency_key)
 }
 
 /*
+ * Whether a segment is "." or "..", percent-encoded or not: those move to
+ * another place, while dots within an id, which a merchant may choose, do not.
+ */
+static bool
+has_dot_segment(const char *path)
+{
+	while ((path = strchr(path, '/')) != NULL)
+	{
+		const char *p = ++path;
+		int			dots = 0;
+
+		for (; *p == '.' || pg_strncasecmp(p, "%2e", 3) == 0; p += *p == '.' ? 1 : 3)
+			dots++;
+		if ((dots == 1 || dots == 2) && (*p == '/' || *p == '\0'))
+			return true;
+	}
+	return false;
+}
+
+/*
  * Accepts a path only if it is exactly what Stripe will see.  An empty segment
  * is most likely an empty id, and "/v1/customers/" would list all customers
  * instead of telling about none; dots, "?" and "#" would address something
@@ -284,8 +304,8 @@ check_path(const char *path)
 		objection = "It contains a character that must be percent-encoded, or a query, which belongs into the parameters.";
 	else if (strstr(path, "//") != NULL || path[strlen(path) - 1] == '/')
 		objection = "It has an empty segment; perhaps an id is empty.";
-	else if (strstr(path, "/./") != NULL || strstr(path, "..") != NULL || strcmp(path + strlen(path) - 2, "/.") == 0)
-		objection = "It must not contain \"..\" or a segment \".\".";
+	else if (has_dot_segment(path))
+		objection = "It has a segment \".\" or \"..\".";
 
 	if (objection != NULL)
 		ereport(ERROR,

@@ -16,7 +16,8 @@ RETURN CASE
     WHEN event #>> '{data,object,object}' = 'invoice' THEN
         CASE event #>> '{data,object,status}'
             WHEN 'draft' THEN 0 WHEN 'open' THEN 10000 WHEN 'uncollectible' THEN 20000 ELSE 30000 END
-        + least(coalesce(event #>> '{data,object,attempt_count}', '0')::numeric, 9999)::integer
+        + CASE WHEN event #>> '{data,object,attempt_count}' ~ '^[0-9]{1,4}$'
+               THEN (event #>> '{data,object,attempt_count}')::integer ELSE 0 END
     WHEN event #>> '{data,object,object}' = 'payment_intent' THEN
         CASE WHEN event #>> '{data,object,status}' IN ('succeeded', 'canceled') THEN 1 ELSE 0 END
     WHEN event #>> '{data,object,object}' = 'dispute' THEN
@@ -25,7 +26,7 @@ RETURN CASE
 END;
 
 COMMENT ON FUNCTION stripe_portal.event_stage(jsonb) IS
-'How far the object has come in its life, where that only goes on: of two events of one second the one with the higher stage is later';
+'How far the object has come in its life, where that only goes on: of two events of one second the one with the higher stage is later. No error for an event that can not be read: it is asked about events that have failed, too';
 
 CREATE OR REPLACE FUNCTION stripe_portal.put_back(object jsonb, previous jsonb)
 RETURNS jsonb
@@ -63,7 +64,8 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH second AS (
-        -- what is known of this second: the ledger, and the event at hand
+        -- What is known of this second: the ledger, and the event at hand.  Some
+        -- have failed, and nothing that is in them may be an error here.
         SELECT event AS e
         UNION ALL
         SELECT stripe_portal.read_payload(known.payload)
@@ -84,7 +86,8 @@ AS $$
     ), candidate AS (
         SELECT e, e ->> 'id' AS id, e ->> 'type' LIKE '%.created' AS creates,
                jsonb_strip_nulls(e #> '{data,object}') AS after,
-               nullif(nullif(e #> '{data,previous_attributes}', '{}'), 'null') AS previous,
+               CASE jsonb_typeof(e #> '{data,previous_attributes}')
+                   WHEN 'object' THEN nullif(e #> '{data,previous_attributes}', '{}') END AS previous,
                e ->> 'type' LIKE '%.deleted' AS deletes
         FROM stage WHERE rank = 1
     ), step AS (

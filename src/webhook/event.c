@@ -24,19 +24,17 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "stripe_portal.h"
 #include "stripe/json.h"
 #include "webhook/webhook.h"
 
 PG_FUNCTION_INFO_V1(stripe_read_payload);
 
-/* Stripe's own limit for ids. */
-#define MAX_ID_LEN	255
-
 static Jsonb *read_jsonb(const char *payload, size_t payload_len, char **problem);
 static char *name_body(const char *payload, size_t payload_len);
 static bool is_account(const char *account);
 static bool payload_mentions(const char *payload, size_t payload_len, const char *word);
-static char *read_object_id(JsonbContainer *object);
+static char *read_object_id(JsonbContainer *object, char **problem);
 static bool read_unix_time(JsonbContainer *object, const char *key, TimestampTz *result);
 static bool read_iso_time(JsonbContainer *object, const char *key, TimestampTz *result);
 
@@ -67,7 +65,7 @@ sp_webhook_read_event(const char *payload, size_t payload_len)
 	 * These three are the key of its row, and have to fit into an index.  The
 	 * account also goes into the head of requests about what is in its rows.
 	 */
-	if (id == NULL || *id == '\0' || strlen(id) > MAX_ID_LEN ||
+	if (id == NULL || *id == '\0' || strlen(id) > SP_MAX_ID_LEN ||
 		(account != NULL && !is_account(account)) ||
 		livemode == NULL || livemode->type != jbvBool)
 	{
@@ -90,13 +88,13 @@ sp_webhook_read_event(const char *payload, size_t payload_len)
 	{
 		/* An event of API v2 names its object, and carries nothing of it. */
 		event->has_created = read_iso_time(root, "created", &event->created);
-		event->object_id = read_object_id(sp_stripe_json_object(root, "related_object"));
+		event->object_id = read_object_id(sp_stripe_json_object(root, "related_object"), &event->problem);
 		return event;
 	}
 
 	event->has_created = read_unix_time(root, "created", &event->created);
 	object = sp_stripe_json_object(sp_stripe_json_object(root, "data"), "object");
-	event->object_id = read_object_id(object);
+	event->object_id = read_object_id(object, &event->problem);
 	event->carries_url = sp_stripe_json_text(object, "object") != NULL &&
 		strcmp(sp_stripe_json_text(object, "object"), "billing_portal.session") == 0;
 
@@ -120,7 +118,7 @@ is_account(const char *account)
 		if (*p <= ' ' || *p > '~')
 			return false;
 	}
-	return strlen(account) <= MAX_ID_LEN;
+	return strlen(account) <= SP_MAX_ID_LEN;
 }
 
 /*
@@ -255,18 +253,24 @@ stripe_read_payload(PG_FUNCTION_ARGS)
 }
 
 /*
- * The object's id; NULL if it has none, or one that no id of Stripe's is like.
+ * The object's id; NULL if it has none, or one that fits into no request, which
+ * is a problem then: nothing could ever be read again under such an id.
  * What a customer is entitled to has none: it is the customer's.
  */
 static char *
-read_object_id(JsonbContainer *object)
+read_object_id(JsonbContainer *object, char **problem)
 {
 	char	   *kind = sp_stripe_json_text(object, "object");
 	char	   *id = sp_stripe_json_text(object, "id");
 
 	if (id == NULL && kind != NULL && strcmp(kind, "entitlements.active_entitlement_summary") == 0)
 		id = sp_stripe_json_text(object, "customer");
-	return id != NULL && strlen(id) <= MAX_ID_LEN ? id : NULL;
+	if (id != NULL && pg_mbstrlen(id) > SP_MAX_ID_LEN)
+	{
+		*problem = "the event's object has an id that is longer than any of Stripe's";
+		return NULL;
+	}
+	return id;
 }
 
 /*

@@ -17,10 +17,7 @@ use PostgreSQL::Test::Utils;
 use StandIn qw(start_with_stand_in);
 use Test::More;
 
-# Always the same, because one thing is not solved: with SP_SEED=2045226849, 135 events
-# of invoices fail with "cannot convert infinity to integer" (0A000), all after the
-# 8563rd event; what they meet there is not found yet.
-my $seed = $ENV{SP_SEED} // 50405643;
+my $seed = $ENV{SP_SEED} // int(rand(2**31));
 my $count = $ENV{SP_EVENTS} // 20_000;
 my $batched = int($count / 5);
 my $dir = PostgreSQL::Test::Utils::tempdir();
