@@ -790,8 +790,8 @@ find_named(List *named, JsonbContainer *container, int len)
 	JsonbValue	value;
 
 	check_stack_depth();
-	if (kind != NULL && kind->type == jbvString && id != NULL &&
-		!(id->type == jbvString && pg_mbstrlen_with_len(id->val.string.val, id->val.string.len) > SP_MAX_ID_LEN))
+	if (kind != NULL && kind->type == jbvString && id != NULL && id->type == jbvString &&
+		pg_mbstrlen_with_len(id->val.string.val, id->val.string.len) <= SP_MAX_ID_LEN)
 	{
 		for (int i = 0; i < (int) lengthof(kinds); i++)
 		{

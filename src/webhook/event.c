@@ -253,8 +253,8 @@ stripe_read_payload(PG_FUNCTION_ARGS)
 }
 
 /*
- * The object's id; NULL if it has none, or one that fits into no request, which
- * is a problem then: nothing could ever be read again under such an id.
+ * The object's id; NULL if it has none.  One that is no text, or that fits into
+ * no request, is a problem: nothing could ever be read again under such an id.
  * What a customer is entitled to has none: it is the customer's.
  */
 static char *
@@ -262,12 +262,13 @@ read_object_id(JsonbContainer *object, char **problem)
 {
 	char	   *kind = sp_stripe_json_text(object, "object");
 	char	   *id = sp_stripe_json_text(object, "id");
+	JsonbValue *value = sp_stripe_json_get(object, "id");
 
 	if (id == NULL && kind != NULL && strcmp(kind, "entitlements.active_entitlement_summary") == 0)
 		id = sp_stripe_json_text(object, "customer");
-	if (id != NULL && pg_mbstrlen(id) > SP_MAX_ID_LEN)
+	if (id != NULL ? pg_mbstrlen(id) > SP_MAX_ID_LEN : value != NULL && value->type != jbvNull)
 	{
-		*problem = "the event's object has an id that is longer than any of Stripe's";
+		*problem = "the event has an object whose \"id\" is not usable";
 		return NULL;
 	}
 	return id;
