@@ -26,6 +26,8 @@ WITH RECURSIVE part (classid, objid) AS (
     -- made with the constraint, the table or the type that is described, and named by OIDs
     WHERE i.schema IS DISTINCT FROM 'pg_toast'
       AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE p.classid = 'pg_trigger'::regclass AND t.oid = p.objid AND t.tgisinternal)
+      -- said of the column; these 18 has, and pg_upgrade gives them other names in partitions
+      AND NOT EXISTS (SELECT FROM pg_constraint AS c WHERE p.classid = 'pg_constraint'::regclass AND c.oid = p.objid AND c.contype = 'n')
 ), described (object, property, value) AS (
     SELECT n.object, p.property, p.value
     FROM named AS n

@@ -115,6 +115,8 @@ install_release() {
 enter() {
     local root=$base/$1 settings=(LANG=C.UTF-8 HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin) variable
     shift
+    # Node has certificates of its own, to which those of this machine are added.
+    settings+=(NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt)
     for variable in "${proxies[@]}"; do
         [[ -z ${!variable:-} ]] || settings+=("$variable=${!variable}")
     done

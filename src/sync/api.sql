@@ -209,18 +209,21 @@ $$;
 COMMENT ON FUNCTION stripe_portal.whole_subscription(jsonb, text, timestamptz) IS
 'A subscription with all its items, of which its object has only the first; as_of becomes that of the oldest part. Anything else as it is';
 
--- To be called by the statement that reads the page: those that have it as a
--- parameter may be logged with that.
+-- To be called by the statement that reads the page, of which it becomes a part:
+-- a set, and without a search_path of its own.  A statement that has the page as a
+-- parameter may be logged with that, and so may the one in a function.
 CREATE OR REPLACE FUNCTION stripe_portal.without_urls(page json)
-RETURNS json
+RETURNS SETOF json
 LANGUAGE sql STABLE PARALLEL SAFE
-RETURN CASE WHEN strpos(page::text, 'billing_portal.session') = 0 THEN page ELSE (
-    SELECT json_build_object('has_more', page -> 'has_more', 'data', json_agg(
-               CASE WHEN value #>> '{data,object,object}' = 'billing_portal.session'
-                    THEN (stripe_portal.read_payload(value) #- '{data,object,url}' #- '{data,object,return_url}'
-                          #- '{data,object,flow,after_completion,redirect,return_url}')::text::json
-                    ELSE value END ORDER BY n))
-    FROM json_array_elements(page -> 'data') WITH ORDINALITY AS e (value, n)) END;
+BEGIN ATOMIC
+    SELECT CASE WHEN strpos(page::text, 'billing_portal.session') = 0 THEN page ELSE (
+        SELECT json_build_object('has_more', page -> 'has_more', 'data', json_agg(
+                   CASE WHEN value #>> '{data,object,object}' = 'billing_portal.session'
+                        THEN (stripe_portal.read_payload(value) #- '{data,object,url}' #- '{data,object,return_url}'
+                              #- '{data,object,flow,after_completion,redirect,return_url}')::text::json
+                        ELSE value END ORDER BY n))
+        FROM json_array_elements(page -> 'data') WITH ORDINALITY AS e (value, n)) END;
+END;
 
 COMMENT ON FUNCTION stripe_portal.without_urls(json) IS
 'A page of events without the URLs of portal sessions, and where those lead back to';

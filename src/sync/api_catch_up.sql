@@ -13,8 +13,8 @@ AS $$
 DECLARE
     answer record;
 BEGIN
-    SELECT f.status, stripe_portal.without_urls(f.body) AS body, f.as_of INTO answer
-    FROM stripe_portal.fetch('{/v1/events}', ARRAY['{"limit": 1}']::jsonb[], account) AS f;
+    SELECT f.status, page AS body, f.as_of INTO answer
+    FROM stripe_portal.fetch('{/v1/events}', ARRAY['{"limit": 1}']::jsonb[], account) AS f, stripe_portal.without_urls(f.body) AS page;
     PERFORM stripe_portal.require_list('/v1/events', answer.status, answer.body);
     event := answer.body #>> '{data,0,id}';
     created := coalesce(stripe_portal.read_time((answer.body #> '{data,0,created}')::jsonb), answer.as_of);

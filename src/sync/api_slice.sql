@@ -199,9 +199,9 @@ BEGIN
         params[n] := request.params;
     END LOOP;
     RETURN ARRAY(
-        SELECT (claimed[f.n], f.status, CASE claimed[f.n].object WHEN 'event' THEN stripe_portal.without_urls(f.body) ELSE f.body END,
+        SELECT (claimed[f.n], f.status, CASE claimed[f.n].object WHEN 'event' THEN page ELSE f.body END,
                 f.as_of, customers[f.n])::stripe_portal.sync_page
-        FROM stripe_portal.fetch(paths, params, account) AS f
+        FROM stripe_portal.fetch(paths, params, account) AS f, stripe_portal.without_urls(f.body) AS page
         ORDER BY f.n);
 END
 $$;

@@ -10,6 +10,8 @@
 
 #include "lib/stringinfo.h"
 
+#include "compat.h"
+
 /* The rest of an input, from which a target takes one part after the other. */
 typedef struct FuzzInput
 {
@@ -27,7 +29,7 @@ typedef void (*FuzzBody) (void *arg);
 			fuzz_broken(#condition, __FILE__, __LINE__); \
 	} while (0)
 
-extern void fuzz_broken(const char *condition, const char *file, int line) pg_attribute_noreturn();
+pg_noreturn extern void fuzz_broken(const char *condition, const char *file, int line);
 extern ErrorData *fuzz_try(FuzzBody body, void *arg);
 extern char *fuzz_line(FuzzInput *input);
 extern char *fuzz_rest(FuzzInput *input, size_t *len);
