@@ -99,6 +99,7 @@ install_release() {
 
     cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
     cp -RL /usr/local/share/ca-certificates "$root/usr/local/share/"
+    chroot "$root" update-ca-certificates >>"$base/$1.log" 2>&1
     apt-config dump | grep -E '^Acquire::(http|https|Check-[A-Za-z-]*)(::| ")' >"$root/etc/apt/apt.conf.d/99machine" || true
     printf 'deb %s %s main\n' "$debian" "$1" ${security:+"$security" "$1-security"} >"$root/etc/apt/sources.list"
     # A package that is installed there must start nothing.
