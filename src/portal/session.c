@@ -455,6 +455,7 @@ open_session(SpWish *wish, SpSession *session)
 				 errdetail("The flow was opened without it.")));
 	answer = &created->root;
 
+	session->retention_coupon = sp_stripe_json_text(sp_stripe_json_object(offer_in_flow(wish->parameters), "coupon_offer"), "coupon");
 	session->stripe_id = sp_stripe_json_text(answer, "id");
 	session->url = sp_stripe_json_text(answer, "url");
 	session->locale = sp_stripe_json_text(answer, "locale");

@@ -45,6 +45,7 @@ typedef struct SpSession
 	char	   *stripe_id;
 	char	   *configuration;
 	char	   *locale;
+	char	   *retention_coupon;	/* that the cancel flow offers, or NULL */
 	char	   *url;
 	char	   *refused;
 } SpSession;

@@ -31,11 +31,10 @@ static SpQuery insert_session = {
 };
 
 static SpQuery keep_state = {
-	.sql = "UPDATE stripe_portal.session AS s SET state = now.state, retention_coupon ="
-	" $2 #>> '{flow_data,subscription_cancel,retention,coupon_offer,coupon}'"
+	.sql = "UPDATE stripe_portal.session AS s SET state = now.state, retention_coupon = $2"
 	" FROM stripe_portal.session_state AS now WHERE now.session = s.id AND s.id = $1",
 	.expected = SPI_OK_UPDATE,
-	.types = {UUIDOID, JSONBOID}
+	.types = {UUIDOID, TEXTOID}
 };
 
 /*
@@ -73,9 +72,11 @@ sp_portal_write_session(const SpWish *wish, const SpSession *session)
 	/* what the customer is going to change is told by what was there before */
 	if (session->refused == NULL)
 	{
-		Datum		opened[2] = {UUIDPGetDatum(session->id), JsonbPGetDatum(wish->parameters)};
+		Datum		opened[2] = {UUIDPGetDatum(session->id)};
+		bool		opened_isnull[2] = {false};
 
-		sp_query_run(&keep_state, opened, NULL, InvalidSnapshot);
+		sp_portal_set_text(&opened[1], &opened_isnull[1], session->retention_coupon);
+		sp_query_run(&keep_state, opened, opened_isnull, InvalidSnapshot);
 	}
 }
 

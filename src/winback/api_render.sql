@@ -57,24 +57,32 @@ RETURN CASE WHEN length(name) <= 100 AND name !~* '://|@|[[:alnum:]]\.[[:alpha:]
 COMMENT ON FUNCTION stripe_portal.winback_name(text) IS
 'A customer''s name, to address them by; NULL for what is too long, or what a mail program would make a link of: such a name is an advertisement that somebody has us send';
 
+-- Expressions alone: a statement may be logged with what is in it, and one of the
+-- fields is a link with a token.
 CREATE OR REPLACE FUNCTION stripe_portal.winback_render(template text, fields jsonb, html boolean DEFAULT false)
 RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    pattern CONSTANT text := stripe_portal.winback_field_pattern();
+    rendered text := '';
+    rest text := template;
+    field text[];
+    value text;
+BEGIN
     -- Between two fields stands what the template says, so nothing that a
     -- field brings along is looked at again.
-    SELECT string_agg(
-               coalesce(piece.before, '')
-               || CASE WHEN piece.field IS NULL THEN ''
-                       WHEN v.value IS NULL THEN coalesce(piece.field[2], '')
-                       WHEN html THEN stripe_portal.winback_html(v.value)
-                       ELSE v.value END, '' ORDER BY piece.n)
-    FROM (SELECT s.n, s.before, f.field
-          FROM regexp_split_to_table(template, stripe_portal.winback_field_pattern()) WITH ORDINALITY AS s (before, n)
-          LEFT JOIN regexp_matches(template, stripe_portal.winback_field_pattern(), 'g') WITH ORDINALITY AS f (field, n) USING (n)
-         ) AS piece,
-         LATERAL (SELECT nullif(stripe_portal.winback_plain(fields ->> piece.field[1]), '')) AS v (value)
+    LOOP
+        field := regexp_match(rest, pattern);
+        EXIT WHEN field IS NULL;
+        value := nullif(stripe_portal.winback_plain(fields ->> field[1]), '');
+        rendered := rendered || left(rest, regexp_instr(rest, pattern) - 1)
+                    || coalesce(CASE WHEN html THEN stripe_portal.winback_html(value) ELSE value END, field[2], '');
+        rest := substr(rest, regexp_instr(rest, pattern, 1, 1, 1));
+    END LOOP;
+    RETURN rendered || rest;
+END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.winback_render(text, jsonb, boolean) IS
