@@ -76,7 +76,7 @@ SELECT DISTINCT mrr FROM stripe_portal.subscription_change WHERE until = 'infini
 -- no request does not stop the others.
 SELECT FROM (SELECT stripe_api('POST', '/v1/coupons', '{"id": "10..OFF", "percent_off": 10}')) AS made;
 INSERT INTO stripe_portal.coupon (id, livemode, event, event_created, refetch)
-SELECT id, false, '', '2020-01-01', true FROM (VALUES ('..'), (repeat('x', 1000)), ('10..OFF')) AS t (id);
+SELECT id, false, '', '2020-01-01', true FROM (VALUES ('..'), ('a/../b'), (repeat('x', 1000)), ('10..OFF')) AS t (id);
 SELECT FROM stand_in('POST', 'clock', '{"advance": 60}');
 CALL stripe_portal_tick();
 SELECT left(id, 10) AS id, percent_off, refetch FROM stripe_portal.coupon ORDER BY id;

@@ -355,86 +355,164 @@ $$;
 COMMENT ON FUNCTION stripe_portal.derive_changes(text, boolean, text, timestamptz, boolean) IS
 'Derives the history of a subscription from its facts: inferred rows, then what every row lasted, brought in and moved. touched: the row that is new, to be updated in any case; reprice: also the MRR that is known, because a price, coupon or discount has changed';
 
-CREATE OR REPLACE FUNCTION stripe_portal.append_changes(facts stripe_portal.subscription_change[])
+-- The rows are looked for one by one, and updated where they are: a plan is kept,
+-- and was perhaps made when there was next to nothing here.  The lock on the
+-- histories keeps them there.
+CREATE OR REPLACE FUNCTION stripe_portal.confirm_changes(reads stripe_portal.subscription_change[])
 RETURNS text[]
 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    confirmed text[];
+BEGIN
+    WITH told AS (
+        UPDATE stripe_portal.subscription_change AS c
+        SET confirmed_at = stripe_portal.confirmed_at(c.confirmed_at, ARRAY[r.at])
+        FROM unnest(reads) AS r, LATERAL (
+            SELECT known.ctid, known.at, known.confirmed_at, known AS row FROM stripe_portal.subscription_change AS known
+            WHERE (known.subscription, known.livemode, known.account) = (r.subscription, r.livemode, r.account)
+              AND known.at <= r.at AND NOT known.inferred
+            ORDER BY known.at DESC LIMIT 1) AS last
+        WHERE c.ctid = last.ctid AND last.at < r.at AND NOT coalesce(r.at = ANY (last.confirmed_at), false) AND stripe_portal.same_state(last.row, r)
+        RETURNING c.subscription)
+    SELECT coalesce(array_agg(subscription), '{}') INTO confirmed FROM told;
+    RETURN confirmed;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.confirm_changes(stripe_portal.subscription_change[]) IS
+'Notes when subscriptions, each of them once, were read to be as they were known to be then. Gives the ids of those; for the others, record_change has to see what they tell';
+
+CREATE OR REPLACE FUNCTION stripe_portal.next_changes(facts stripe_portal.subscription_change[])
+RETURNS SETOF stripe_portal.subscription_change
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 -- else it is planned anew for each array
 SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
+    fact stripe_portal.subscription_change;
+    born stripe_portal.subscription_change;
     c stripe_portal.subscription_change;
+    -- the fact, and what must have been before it
+    states stripe_portal.subscription_change[];
     counts text;
     before record;
-    since timestamptz[] := '{}';
-    appended stripe_portal.subscription_change[] := '{}';
-    moved stripe_portal.subscription_change[] := '{}';
 BEGIN
     FOR before IN
-        SELECT fact, h.at, h.status, h.pause_collection, h.currency, h.items, h.discounts, h.mrr, h.confirmed_at,
+        SELECT f AS fact, h.at, h.status, h.pause_collection, h.currency, h.items, h.discounts, h.mrr, h.confirmed_at,
                EXISTS (SELECT FROM stripe_portal.subscription_change AS u
                        WHERE u.mrr IS NULL
-                         AND (u.subscription, u.livemode, u.account) = (fact.subscription, fact.livemode, fact.account)) AS unknown,
+                         AND (u.subscription, u.livemode, u.account) = (f.subscription, f.livemode, f.account)) AS unknown,
                (SELECT m.movement FROM stripe_portal.subscription_change AS m
-                WHERE (m.subscription, m.livemode, m.account) = (fact.subscription, fact.livemode, fact.account) AND m.movement IS NOT NULL
+                WHERE (m.subscription, m.livemode, m.account) = (f.subscription, f.livemode, f.account) AND m.movement IS NOT NULL
                 ORDER BY m.at DESC LIMIT 1) AS movement
-        FROM unnest(facts) AS fact
+        FROM unnest(facts) AS f
         LEFT JOIN LATERAL (
             SELECT * FROM stripe_portal.subscription_change AS last
-            WHERE (last.subscription, last.livemode, last.account) = (fact.subscription, fact.livemode, fact.account)
+            WHERE (last.subscription, last.livemode, last.account) = (f.subscription, f.livemode, f.account)
             ORDER BY last.at DESC LIMIT 1) AS h ON true
     LOOP
-        c := before.fact;
-        CONTINUE WHEN c.discounts <> '[]'
-            OR before.at >= c.at OR before.discounts <> '[]' OR before.unknown OR stripe_portal.status_is_final(before.status)
-            -- there is something to infer
-            OR c.at <= ANY (before.confirmed_at)
-            OR before.at IS NULL AND c.event_type IS DISTINCT FROM 'customer.subscription.created'
-               AND coalesce(c.created, c.start_date) < c.at;
+        fact := before.fact;
+        CONTINUE WHEN fact.discounts <> '[]'
+            OR before.at >= fact.at OR before.discounts <> '[]' OR before.unknown OR stripe_portal.status_is_final(before.status)
+            -- there is something to infer, or to confirm
+            OR fact.at <= ANY (before.confirmed_at)
+            OR before.at IS NOT NULL AND fact.event = '';
+
+        states := ARRAY[fact];
+        IF before.at IS NULL AND fact.event_type IS DISTINCT FROM 'customer.subscription.created'
+           AND coalesce(fact.created, fact.start_date) < fact.at THEN
+            born := stripe_portal.first_state(fact);
+            states := born || ARRAY(SELECT i FROM stripe_portal.inferred_between(born, fact) AS i) || fact;
+        END IF;
 
         -- from here on as in derive_changes
-        counts := stripe_portal.earning(c.status, c.pause_collection);
-        c.mrr := CASE WHEN counts <> 'earning' THEN 0
-                      WHEN (before.items, before.currency) = (c.items, c.currency)
-                           AND stripe_portal.earning(before.status, before.pause_collection) = 'earning' THEN before.mrr
-                      ELSE stripe_portal.mrr(c) END;
-        c.movement := CASE
-            WHEN counts = 'none' THEN CASE WHEN before.movement <> 'churn' THEN 'churn' END
-            WHEN counts = 'paused' THEN CASE WHEN before.mrr > 0 THEN 'pause' END
-            WHEN c.mrr IS NULL OR c.mrr = coalesce(before.mrr, 0) THEN NULL
-            WHEN before.movement = 'pause' THEN 'resume'
-            WHEN before.movement <> 'churn' THEN CASE WHEN c.mrr > before.mrr THEN 'expansion' ELSE 'contraction' END
-            WHEN before.movement = 'churn'
-                 OR stripe_portal.customer_had_left(c.customer, c.livemode, c.account, c.subscription, c.at) THEN 'reactivation'
-            ELSE 'new' END;
-        IF c.movement IS NOT NULL THEN
-            c.mrr_change := c.mrr - coalesce(before.mrr, 0);
-            moved := moved || c;
-        END IF;
-        appended := appended || c;
-        since := since || coalesce(before.at, c.at);
+        FOR i IN 1 .. cardinality(states) LOOP
+            c := states[i];
+            c.until := coalesce(states[i + 1].at, 'infinity');
+            counts := stripe_portal.earning(c.status, c.pause_collection);
+            c.mrr := CASE WHEN counts <> 'earning' THEN 0
+                          WHEN (before.items, before.currency) = (c.items, c.currency)
+                               AND stripe_portal.earning(before.status, before.pause_collection) = 'earning' THEN before.mrr
+                          ELSE stripe_portal.mrr(c) END;
+            c.movement := CASE
+                WHEN counts = 'none' THEN CASE WHEN before.movement <> 'churn' THEN 'churn' END
+                WHEN counts = 'paused' THEN CASE WHEN before.mrr > 0 THEN 'pause' END
+                WHEN c.mrr IS NULL OR c.mrr = coalesce(before.mrr, 0) THEN NULL
+                WHEN before.movement = 'pause' THEN 'resume'
+                WHEN before.movement <> 'churn' THEN CASE WHEN c.mrr > before.mrr THEN 'expansion' ELSE 'contraction' END
+                WHEN before.movement = 'churn'
+                     OR stripe_portal.customer_had_left(c.customer, c.livemode, c.account, c.subscription, c.at) THEN 'reactivation'
+                ELSE 'new' END;
+            IF c.movement IS NOT NULL THEN
+                c.mrr_change := c.mrr - coalesce(before.mrr, 0);
+                before.movement := c.movement;
+            END IF;
+            RETURN NEXT c;
+            before.status := c.status;
+            before.pause_collection := c.pause_collection;
+            before.currency := c.currency;
+            before.items := c.items;
+            before.mrr := c.mrr;
+        END LOOP;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.next_changes(stripe_portal.subscription_change[]) IS
+'The rows that facts add to histories, with all that derive_changes would derive for them: where a fact is later than all that is known of its subscription, and nothing before it has to be derived anew. Of a first read, also what must have been before it';
+
+CREATE OR REPLACE FUNCTION stripe_portal.append_changes(facts stripe_portal.subscription_change[])
+RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    recorded text[];
+    since timestamptz[];
+    moved record;
+BEGIN
+    WITH new AS (
+        INSERT INTO stripe_portal.subscription_change SELECT * FROM stripe_portal.next_changes(facts) RETURNING subscription, at
+    )
+    SELECT coalesce(array_agg(n.subscription), '{}'), array_agg(n.since) INTO recorded, since
+    FROM (SELECT new.subscription, min(new.at) AS since FROM new GROUP BY new.subscription) AS n;
+
+    -- The row before, and those that are new, for what hangs on the UPDATE; see
+    -- confirm_changes for the way to them.
+    UPDATE stripe_portal.subscription_change AS c
+    SET until = CASE WHEN c.at < new.since THEN new.since ELSE c.until END
+    FROM unnest(recorded, since) AS new (subscription, since), LATERAL (
+        SELECT h.ctid FROM stripe_portal.subscription_change AS h
+        WHERE (h.subscription, h.livemode, h.account) = (new.subscription, facts[1].livemode, facts[1].account)
+          AND (h.at >= new.since OR h.until = 'infinity')
+        OFFSET 0) AS h
+    WHERE c.ctid = h.ctid;
+
+    FOR moved IN
+        SELECT f.customer, f.subscription FROM unnest(facts) AS f
+        WHERE f.subscription = ANY (recorded)
+          AND EXISTS (SELECT FROM stripe_portal.subscription_change AS h
+                      WHERE (h.customer, h.livemode, h.account) = (f.customer, f.livemode, f.account)
+                        AND h.subscription <> f.subscription)
+    LOOP
+        PERFORM stripe_portal.derive_others(moved.customer, facts[1].livemode, facts[1].account, moved.subscription);
     END LOOP;
 
-    INSERT INTO stripe_portal.subscription_change SELECT * FROM unnest(appended);
-    -- the row before each, and itself, for what hangs on the UPDATE
-    UPDATE stripe_portal.subscription_change AS h
-    SET until = CASE WHEN h.at = fact.at THEN fact.until ELSE fact.at END
-    FROM unnest(appended) WITH ORDINALITY AS fact
-    WHERE (h.subscription, h.livemode, h.account) = (fact.subscription, fact.livemode, fact.account)
-      AND h.at >= since[fact.ordinality];
-    FOREACH c IN ARRAY moved LOOP
-        IF EXISTS (SELECT FROM stripe_portal.subscription_change AS h
-                   WHERE (h.customer, h.livemode, h.account) = (c.customer, c.livemode, c.account)
-                     AND h.subscription <> c.subscription) THEN
-            PERFORM stripe_portal.derive_others(c.customer, c.livemode, c.account, c.subscription);
-        END IF;
-    END LOOP;
-    RETURN ARRAY(SELECT subscription FROM unnest(appended));
+    IF cardinality(recorded) < cardinality(facts) THEN
+        recorded := recorded || stripe_portal.confirm_changes(
+            ARRAY(SELECT f FROM unnest(facts) AS f WHERE f.event = '' AND NOT f.subscription = ANY (recorded)));
+    END IF;
+    RETURN recorded;
 END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.append_changes(stripe_portal.subscription_change[]) IS
-'Takes into the histories what subscriptions, each of them once, have become by events, where that is later than all that is known of a subscription and nothing before it has to be derived anew: the usual case. Gives the ids of those subscriptions; for the others, record_change has to do it';
+'Takes into the histories what subscriptions, each of them once, all of one mode and account, have become, where nothing but the new rows has to be derived: the usual case. Gives the ids of those subscriptions; for the others, record_change has to do it';
 
 CREATE OR REPLACE FUNCTION stripe_portal.record_change(s stripe_portal.subscription, event_type text)
 RETURNS void

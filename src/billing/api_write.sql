@@ -360,57 +360,155 @@ $$;
 COMMENT ON FUNCTION stripe_portal.write_embedded(jsonb, jsonb, jsonb) IS
 'Takes from an object the discounts, coupons and prices that are in it, where nothing better is known of them: only what never changes in them, with refetch set';
 
+-- ---------------------------------------------------------------------------
+-- Many subscriptions
+-- ---------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION stripe_portal.write_subscriptions(
+    objects jsonb[], new_rows stripe_portal.subscription[], facts stripe_portal.subscription_change[], origin jsonb,
+    OUT written text[], OUT recorded text[])
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    named CONSTANT jsonb := stripe_portal.named_objects(VARIADIC objects);
+    livemode CONSTANT boolean := (origin ->> 'livemode')::boolean;
+    account CONSTANT text := origin ->> 'account';
+    terms jsonb;
+BEGIN
+    IF stripe_portal.tells_news(named, origin) THEN
+        terms := stripe_portal.known_terms(named, livemode, account);
+    END IF;
+
+    PERFORM stripe_portal.lock_changes(customer)
+    FROM (SELECT DISTINCT ON (hashtext(customer) & 1023) customer FROM unnest(new_rows)
+          ORDER BY hashtext(customer) & 1023) AS c;
+    written := stripe_portal.write_newer(new_rows);
+
+    IF terms IS NOT NULL THEN
+        FOR i IN 1 .. cardinality(objects) LOOP
+            PERFORM stripe_portal.write_embedded(objects[i], stripe_portal.named_objects(objects[i]), origin);
+        END LOOP;
+        PERFORM stripe_portal.reprice_changes(terms, named, livemode, account);
+    END IF;
+
+    -- What made a row newer is the only one of its second that is known.
+    IF cardinality(written) < cardinality(objects) THEN
+        facts := ARRAY(SELECT f FROM unnest(facts) AS f WHERE f.subscription = ANY (written));
+    END IF;
+    recorded := stripe_portal.append_changes(facts);
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.write_subscriptions(jsonb[], stripe_portal.subscription[], stripe_portal.subscription_change[], jsonb) IS
+'Writes the rows of subscription objects, each of them once, all of one mode and account, with what else is told in them, and takes them into their histories, where they are newer than all that is known: the usual case. facts: the rows as read_change has them; origin: of one of them. Gives the ids of those that it has written and recorded; for the others write_row and record_change have to do it';
+
+CREATE OR REPLACE FUNCTION stripe_portal.read_origin(livemode boolean, account text, as_of timestamptz)
+RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN jsonb_build_object(
+    'livemode', livemode, 'account', account, 'event', '', 'event_created', date_trunc('second', as_of),
+    'deleted', false, 'refetch', false);
+
+COMMENT ON FUNCTION stripe_portal.read_origin(boolean, text, timestamptz) IS
+'What the row of an object that was read from Stripe at as_of takes from that';
+
+CREATE OR REPLACE FUNCTION stripe_portal.admit_object(object jsonb, livemode boolean, account text)
+RETURNS jsonb
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF object -> 'livemode' <> to_jsonb(livemode) THEN
+        -- the key was exchanged between the question and the answer
+        RAISE EXCEPTION 'object "%" is not of % mode', stripe_portal.object_id(object),
+                CASE WHEN livemode THEN 'live' ELSE 'test' END
+            USING ERRCODE = 'SP502';
+    ELSIF stripe_portal.is_forgotten(object, stripe_portal.object_id(object), livemode, account) THEN
+        RETURN stripe_portal.impersonal(object);
+    END IF;
+    RETURN object;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.admit_object(jsonb, boolean, text) IS
+'An object that was read from Stripe, as it may be kept: without what is personal if its customer was forgotten. One of the other mode is error SP502';
+
+CREATE OR REPLACE FUNCTION stripe_portal.apply_read_subscriptions(
+    objects jsonb[], livemode boolean, account text, as_of timestamptz)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    origin CONSTANT jsonb := stripe_portal.read_origin(livemode, account, as_of);
+    new_rows stripe_portal.subscription[];
+    done record;
+BEGIN
+    objects := ARRAY(SELECT stripe_portal.admit_object(o, livemode, account) FROM unnest(objects) AS o);
+    new_rows := ARRAY(SELECT stripe_portal.subscription_row(o, origin) FROM unnest(objects) AS o);
+    done := stripe_portal.write_subscriptions(objects, new_rows, 
+        ARRAY(SELECT stripe_portal.read_change(r, NULL) FROM unnest(new_rows) AS r), origin);
+
+    FOR i IN 1 .. cardinality(objects) LOOP
+        EXIT WHEN cardinality(done.recorded) = cardinality(objects);
+        IF NOT new_rows[i].id = ANY (done.written) THEN
+            PERFORM stripe_portal.write_row(new_rows[i], false);
+        END IF;
+        IF NOT new_rows[i].id = ANY (done.recorded) THEN
+            PERFORM stripe_portal.record_change(new_rows[i], NULL);
+        END IF;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.apply_read_subscriptions(jsonb[], boolean, text, timestamptz) IS
+'apply_object for subscriptions, each of them once';
+
+-- ---------------------------------------------------------------------------
+-- Whatever was read
+-- ---------------------------------------------------------------------------
+
 CREATE OR REPLACE FUNCTION stripe_portal.apply_object(object jsonb, livemode boolean, account text, as_of timestamptz)
 RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    origin CONSTANT jsonb := jsonb_build_object(
-        'livemode', livemode, 'account', account, 'event', '', 'event_created', date_trunc('second', as_of),
-        'deleted', false, 'refetch', false);
+    kind CONSTANT text := object ->> 'object';
+    has_table CONSTANT boolean := stripe_portal.state_table(kind) IS NOT NULL;
+    origin jsonb;
     named jsonb;
     terms jsonb;
-    told boolean;
 BEGIN
     IF stripe_portal.object_id(object) IS NULL THEN
         RETURN false;
     ELSIF object -> 'deleted' = 'true' THEN
-        IF stripe_portal.state_table(object ->> 'object') IS NULL THEN
-            RETURN false;
+        IF has_table THEN
+            PERFORM stripe_portal.write_tombstone(object, livemode, account, date_trunc('second', as_of));
         END IF;
-        PERFORM stripe_portal.write_tombstone(object, livemode, account, date_trunc('second', as_of));
+        RETURN has_table;
+    ELSIF kind = 'subscription' THEN
+        PERFORM stripe_portal.apply_read_subscriptions(ARRAY[object], livemode, account, as_of);
         RETURN true;
-    ELSIF object -> 'livemode' <> to_jsonb(livemode) THEN
-        -- the key was exchanged between the question and the answer
-        RAISE EXCEPTION 'object "%" is not of % mode', stripe_portal.object_id(object),
-                CASE WHEN livemode THEN 'live' ELSE 'test' END
-            USING ERRCODE = 'SP502';
     END IF;
 
-    IF stripe_portal.is_forgotten(object, stripe_portal.object_id(object), livemode, account) THEN
-        object := stripe_portal.impersonal(object);
-    END IF;
-    named := stripe_portal.named_objects(object);
-    terms := stripe_portal.known_terms(named, livemode, account);
-    IF object ->> 'object' = 'subscription' THEN
-        PERFORM stripe_portal.lock_changes(stripe_portal.read_id(object -> 'customer'));
-    ELSIF object ->> 'object' = 'customer' THEN
-        PERFORM stripe_portal.lock_changes(object ->> 'id');
-    END IF;
-    IF stripe_portal.state_table(object ->> 'object') IS NOT NULL THEN
+    object := stripe_portal.admit_object(object, livemode, account);
+    origin := stripe_portal.read_origin(livemode, account, as_of);
+    IF has_table THEN
+        named := stripe_portal.named_objects(object);
+        terms := stripe_portal.known_terms(named, livemode, account);
+        IF kind = 'customer' THEN
+            PERFORM stripe_portal.lock_changes(object ->> 'id');
+        END IF;
         PERFORM stripe_portal.write_object(object, origin, false);
-        IF object ->> 'object' = 'customer' THEN
+        IF kind = 'customer' THEN
             PERFORM stripe_portal.record_country(object, origin);
         END IF;
         PERFORM stripe_portal.write_embedded(object, named, origin);
         PERFORM stripe_portal.reprice_changes(terms, named, livemode, account);
     END IF;
-    IF object ->> 'object' = 'subscription' THEN
-        PERFORM stripe_portal.record_change(stripe_portal.subscription_row(object, origin), NULL);
-    END IF;
-    told := stripe_portal.write_payment_facts(NULL, object, origin);
-    RETURN told OR stripe_portal.state_table(object ->> 'object') IS NOT NULL;
+    RETURN stripe_portal.write_payment_facts(NULL, object, origin) OR has_table;
 END
 $$;
 

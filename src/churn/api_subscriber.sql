@@ -1,30 +1,36 @@
--- churn: keeping table subscriber_change, a customer at a time.
+-- churn: keeping table subscriber_change, whole customers at a time.
 --
 -- Like the episodes it follows from the histories, after each UPDATE of those,
 -- and a restore derives nothing.
 
-CREATE OR REPLACE FUNCTION stripe_portal.derive_subscriber(customer text, livemode boolean, account text)
+-- Rows are looked for one by one, because a plan is kept, and was perhaps made when
+-- there was next to nothing here.
+CREATE OR REPLACE FUNCTION stripe_portal.derive_subscribers(customers text[], livemode boolean, account text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
     WITH step AS MATERIALIZED (
-        SELECT c.subscription, c.at, c.currency, c.movement,
+        SELECT c.customer, c.subscription, c.at, c.currency, c.movement,
                coalesce(c.mrr, 0) - coalesce(lag(c.mrr) OVER history, 0) AS mrr_change,
                (coalesce(c.mrr, 0) > 0)::integer - (coalesce(lag(c.mrr) OVER history, 0) > 0)::integer AS paying,
                stays::integer AS stays, stays::integer - coalesce(lag(stays) OVER history, false)::integer AS came_to_stay
-        FROM stripe_portal.subscription_change AS c,
+        FROM unnest(customers) AS its (customer),
+             LATERAL (SELECT h.customer, h.subscription, h.at, h.currency, h.movement, h.mrr, h.status, h.pause_collection
+                      FROM stripe_portal.subscription_change AS h
+                      WHERE (h.customer, h.livemode, h.account) = (its.customer, derive_subscribers.livemode, derive_subscribers.account)
+                      OFFSET 0) AS c,
              coalesce(c.mrr > 0 OR c.status = 'paused' OR c.status IN ('active', 'past_due') AND c.pause_collection IS NOT NULL, false) AS stays
-        WHERE (c.customer, c.livemode, c.account) = (derive_subscriber.customer, derive_subscriber.livemode, derive_subscriber.account)
         WINDOW history AS (PARTITION BY c.subscription ORDER BY c.at)
     ), counted AS (
         -- subscriptions that bring in something, of all that the customer has
-        SELECT s.*, sum(s.paying) OVER (PARTITION BY s.currency ORDER BY s.at, s.subscription) AS n,
-               sum(s.came_to_stay) OVER (ORDER BY s.at) - s.stays AS others,
-               min(s.at) FILTER (WHERE s.movement = 'new') OVER (PARTITION BY s.currency) AS since,
+        SELECT s.*, sum(s.paying) OVER (PARTITION BY s.customer, s.currency ORDER BY s.at, s.subscription) AS n,
+               sum(s.came_to_stay) OVER (PARTITION BY s.customer ORDER BY s.at) - s.stays AS others,
+               min(s.at) FILTER (WHERE s.movement = 'new') OVER (PARTITION BY s.customer, s.currency) AS since,
                s.movement IS NOT DISTINCT FROM 'new'
-               AND row_number() OVER (PARTITION BY s.currency, s.movement ORDER BY s.at, s.subscription) = 1 AS first
+               AND row_number() OVER (PARTITION BY s.customer, s.currency, s.movement ORDER BY s.at, s.subscription) = 1 AS first
         FROM step AS s
     ), derived AS MATERIALIZED (
         SELECT c.subscription, c.at, c.currency, c.mrr_change, ((c.n > 0)::integer - (c.n > c.paying)::integer)::smallint AS subscribers, c.since, c.first,
@@ -33,13 +39,16 @@ BEGIN
         WHERE c.mrr_change <> 0 OR c.movement = 'churn'
     ), gone AS (
         DELETE FROM stripe_portal.subscriber_change AS known
-        USING (SELECT DISTINCT s.subscription FROM step AS s) AS its
-        WHERE (known.subscription, known.livemode, known.account)
-            = (its.subscription, derive_subscriber.livemode, derive_subscriber.account)
+        USING (SELECT DISTINCT s.subscription FROM step AS s) AS its,
+              LATERAL (SELECT k.ctid FROM stripe_portal.subscriber_change AS k
+                       WHERE (k.subscription, k.livemode, k.account)
+                           = (its.subscription, derive_subscribers.livemode, derive_subscribers.account)
+                       OFFSET 0) AS found
+        WHERE known.ctid = found.ctid
           AND NOT EXISTS (SELECT FROM derived AS d WHERE d.subscription = known.subscription AND d.at = known.at)
     )
     INSERT INTO stripe_portal.subscriber_change AS known
-    SELECT d.subscription, derive_subscriber.livemode, derive_subscriber.account, d.at, d.currency, d.mrr_change, d.subscribers, d.since, d.first, d.customer_left
+    SELECT d.subscription, derive_subscribers.livemode, derive_subscribers.account, d.at, d.currency, d.mrr_change, d.subscribers, d.since, d.first, d.customer_left
     FROM derived AS d
     ON CONFLICT ON CONSTRAINT subscriber_change_pkey DO UPDATE
     SET (currency, mrr_change, subscribers, since, first, customer_left)
@@ -48,8 +57,8 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION stripe_portal.derive_subscriber(text, boolean, text) IS
-'Makes the rows of table subscriber_change those that the histories of a customer''s subscriptions tell of';
+COMMENT ON FUNCTION stripe_portal.derive_subscribers(text[], boolean, text) IS
+'Makes the rows of table subscriber_change those that the histories of some customers'' subscriptions tell of';
 
 CREATE OR REPLACE FUNCTION stripe_portal.subscriber_follow()
 RETURNS trigger
@@ -62,13 +71,15 @@ BEGIN
     -- A row that lasts longer than it did can have been followed by one that
     -- is not there any more; most rows only end, with the next one.
     FOR touched IN
-        SELECT DISTINCT r.customer, r.livemode, r.account
-        FROM (SELECT *, true AS now FROM changed UNION ALL SELECT *, false FROM before) AS r
-        GROUP BY r.customer, r.livemode, r.account, r.subscription, r.at
-        HAVING bool_or(r.movement IS NOT NULL OR r.mrr IS NULL)
-            OR max(r.until) FILTER (WHERE r.now) > max(r.until) FILTER (WHERE NOT r.now)
+        SELECT array_agg(DISTINCT m.customer) AS customers, m.livemode, m.account
+        FROM (SELECT r.customer, r.livemode, r.account
+              FROM (SELECT *, true AS now FROM changed UNION ALL SELECT *, false FROM before) AS r
+              GROUP BY r.customer, r.livemode, r.account, r.subscription, r.at
+              HAVING bool_or(r.movement IS NOT NULL OR r.mrr IS NULL)
+                  OR max(r.until) FILTER (WHERE r.now) > max(r.until) FILTER (WHERE NOT r.now)) AS m
+        GROUP BY m.livemode, m.account
     LOOP
-        PERFORM stripe_portal.derive_subscriber(touched.customer, touched.livemode, touched.account);
+        PERFORM stripe_portal.derive_subscribers(touched.customers, touched.livemode, touched.account);
     END LOOP;
     RETURN NULL;
 END

@@ -268,23 +268,37 @@ check_method(const char *method, const char *path, const char *idempotency_key)
 }
 
 /*
- * Whether a segment is "." or "..", percent-encoded or not: those move to
- * another place, while dots within an id, which a merchant may choose, do not.
+ * Whether a segment is "." or "..", with dots or slashes percent-encoded or not:
+ * those move to another place, while dots within an id, which a merchant may
+ * choose, do not.
  */
 static bool
 has_dot_segment(const char *path)
 {
-	while ((path = strchr(path, '/')) != NULL)
-	{
-		const char *p = ++path;
-		int			dots = 0;
+	int			dots = 0;		/* all there is of the segment; -1: it has more */
 
-		for (; *p == '.' || pg_strncasecmp(p, "%2e", 3) == 0; p += *p == '.' ? 1 : 3)
+	for (const char *p = path;; p++)
+	{
+		char		c = *p;
+
+		if (pg_strncasecmp(p, "%2e", 3) == 0 || pg_strncasecmp(p, "%2f", 3) == 0)
+		{
+			c = pg_tolower((unsigned char) p[2]) == 'e' ? '.' : '/';
+			p += 2;
+		}
+		if (c == '.' && dots >= 0)
 			dots++;
-		if ((dots == 1 || dots == 2) && (*p == '/' || *p == '\0'))
-			return true;
+		else if (c == '/' || c == '\0')
+		{
+			if (dots == 1 || dots == 2)
+				return true;
+			dots = 0;
+		}
+		else
+			dots = -1;
+		if (c == '\0')
+			return false;
 	}
-	return false;
 }
 
 /*

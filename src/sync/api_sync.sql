@@ -46,6 +46,14 @@ $$;
 COMMENT ON FUNCTION stripe_portal.sync_plan(text[], timestamptz, timestamptz, text) IS
 'Prepares reading objects of these kinds, or events, created in [created_from, created_to). A run with the same range that is not finished is gone on with, and what it has read is not read again';
 
+CREATE OR REPLACE FUNCTION stripe_portal.is_server_trouble(code text)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN code ~ '^(40|53|57|58)' OR code = '55P03';
+
+COMMENT ON FUNCTION stripe_portal.is_server_trouble(text) IS
+'Whether an error with this SQLSTATE is no fault of the object that was being written';
+
 CREATE OR REPLACE FUNCTION stripe_portal.sync_apply(page stripe_portal.sync_page, OUT failed bigint, OUT failure text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -55,6 +63,21 @@ DECLARE
     slice CONSTANT stripe_portal.sync_cursor := page.slice;
 BEGIN
     failed := 0;
+    -- most pages of subscriptions are in order
+    IF slice.object = 'subscription' THEN
+        BEGIN
+            PERFORM stripe_portal.apply_read_subscriptions(
+                ARRAY(SELECT stripe_portal.read_payload(value) FROM json_array_elements(page.body -> 'data') AS value
+                      ORDER BY value ->> 'id'),
+                slice.livemode, slice.account, page.as_of);
+            RETURN;
+        EXCEPTION WHEN OTHERS THEN
+            -- one is not, so each by itself
+            IF stripe_portal.is_server_trouble(SQLSTATE) THEN
+                RAISE;
+            END IF;
+        END;
+    END IF;
     -- by id, so that two pages with the same objects do not wait for each other
     FOR element IN
         SELECT value FROM json_array_elements(stripe_portal.listed(slice.object, page.customer, page.body)) AS value
@@ -70,8 +93,7 @@ BEGIN
                 PERFORM stripe_portal.apply_object(stripe_portal.read_payload(element), slice.livemode, slice.account, page.as_of);
             END IF;
         EXCEPTION WHEN OTHERS THEN
-            -- what is wrong with the server is not the object's fault
-            IF SQLSTATE ~ '^(40|53|57|58)' OR SQLSTATE = '55P03' THEN
+            IF stripe_portal.is_server_trouble(SQLSTATE) THEN
                 RAISE;
             END IF;
             failed := failed + 1;

@@ -133,7 +133,7 @@ DROP INDEX stripe_portal.payment_attempt_customer_idx;
 CREATE INDEX payment_attempt_customer_idx
     ON stripe_portal.payment_attempt (customer, livemode, account, failed_at);
 
--- When customers began and ceased to bring in money: as in derive_subscriber,
+-- When customers began and ceased to bring in money: as in derive_subscribers,
 -- for all of them.
 CREATE TABLE stripe_portal.subscriber_change (
     subscription text NOT NULL,

@@ -187,56 +187,27 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    origin jsonb := stripe_portal.event_origin(events[1], false);
-    livemode CONSTANT boolean := (origin ->> 'livemode')::boolean;
-    account CONSTANT text := origin ->> 'account';
     told jsonb;
-    told_row stripe_portal.subscription;
     objects jsonb[] := '{}';
-    told_rows stripe_portal.subscription[] := '{}';
+    new_row stripe_portal.subscription;
+    new_rows stripe_portal.subscription[] := '{}';
     facts stripe_portal.subscription_change[] := '{}';
-    named jsonb;
-    terms jsonb;
-    written text[];
-    appended text[];
+    done record;
 BEGIN
     FOREACH told IN ARRAY events LOOP
         objects := objects || (told #> '{data,object}');
-        told_row := stripe_portal.subscription_row(told #> '{data,object}', stripe_portal.event_origin(told, false));
-        told_rows := told_rows || told_row;
-        facts := facts || stripe_portal.read_change(told_row, told ->> 'type');
+        new_row := stripe_portal.subscription_row(told #> '{data,object}', stripe_portal.event_origin(told, false));
+        new_rows := new_rows || new_row;
+        facts := facts || stripe_portal.read_change(new_row, told ->> 'type');
     END LOOP;
-    named := stripe_portal.named_objects(VARIADIC objects);
-    IF stripe_portal.tells_news(named, origin) THEN
-        terms := stripe_portal.known_terms(named, livemode, account);
-    END IF;
+    done := stripe_portal.write_subscriptions(objects, new_rows, facts, stripe_portal.event_origin(events[1], false));
 
-    PERFORM stripe_portal.lock_changes(customer)
-    FROM (SELECT DISTINCT ON (hashtext(customer) & 1023) customer FROM unnest(told_rows)
-          ORDER BY hashtext(customer) & 1023) AS c;
-    written := stripe_portal.write_newer(told_rows);
     FOR i IN 1 .. cardinality(events) LOOP
-        EXIT WHEN cardinality(written) = cardinality(events);
-        IF NOT told_rows[i].id = ANY (written) AND stripe_portal.write_row(told_rows[i], false) IS NULL THEN
+        EXIT WHEN cardinality(done.recorded) = cardinality(events);
+        IF NOT new_rows[i].id = ANY (done.written) AND stripe_portal.write_row(new_rows[i], false) IS NULL THEN
             PERFORM stripe_portal.decide_second(events[i]);
         END IF;
-    END LOOP;
-
-    IF terms IS NOT NULL THEN
-        FOREACH told IN ARRAY objects LOOP
-            PERFORM stripe_portal.write_embedded(told, stripe_portal.named_objects(told), origin);
-        END LOOP;
-        PERFORM stripe_portal.reprice_changes(terms, named, livemode, account);
-    END IF;
-
-    -- What made a row newer is the only one of its second that is known.
-    IF cardinality(written) < cardinality(events) THEN
-        facts := ARRAY(SELECT f FROM unnest(facts) AS f WHERE f.subscription = ANY (written));
-    END IF;
-    appended := stripe_portal.append_changes(facts);
-    FOR i IN 1 .. cardinality(events) LOOP
-        EXIT WHEN cardinality(appended) = cardinality(events);
-        IF NOT told_rows[i].id = ANY (appended) THEN
+        IF NOT new_rows[i].id = ANY (done.recorded) THEN
             PERFORM stripe_portal.record_event(events[i]);
         END IF;
     END LOOP;

@@ -31,16 +31,18 @@ END
 
 sql <<SQL
 CREATE EXTENSION stripe_portal;
-CREATE TABLE page (n serial, objects jsonb[]);
-CREATE TEMP TABLE line (n serial, object jsonb);
+CREATE TABLE page (n serial, body json);
+CREATE TEMP TABLE line (n serial, object json);
 \copy line (object) FROM '$SP_WORK/objects'
-INSERT INTO page (objects) SELECT array_agg(object ORDER BY n) FROM line GROUP BY (n - 1) / 100 ORDER BY 1;
+INSERT INTO page (body) SELECT json_build_object('data', json_agg(object ORDER BY n)) FROM line GROUP BY (n - 1) / 100 ORDER BY (n - 1) / 100;
 CREATE PROCEDURE backfill() LANGUAGE plpgsql AS \$\$
 DECLARE
     page record;
 BEGIN
-    FOR page IN SELECT objects FROM page ORDER BY n LOOP
-        PERFORM stripe_portal.apply_object(object, true, '', now()) FROM unnest(page.objects) AS object;
+    FOR page IN SELECT body FROM page ORDER BY n LOOP
+        ASSERT (SELECT failed = 0 FROM stripe_portal.sync_apply((
+            jsonb_populate_record(NULL::stripe_portal.sync_cursor, '{"object": "subscription", "livemode": true, "account": ""}'),
+            200, page.body, now(), NULL)::stripe_portal.sync_page));
         COMMIT;
     END LOOP;
 END
