@@ -64,7 +64,10 @@ char *
 sp_portal_fill_return_url(const char *url, const char *allowed_hosts, const SpReturnValues *values)
 {
 	SpReturnValues without_token = {values->customer, values->session, ""};
-	char	   *filled = fill(url, values);
+	char	   *filled;
+
+	check_placement(url);
+	filled = fill(url, values);
 
 	/* a token is random: one in millions would look like the id of something */
 	check_filled(fill(url, &without_token), allowed_hosts);

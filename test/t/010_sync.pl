@@ -5,9 +5,13 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
 use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use StandIn qw(wait_until_up);
 use Test::More;
 use Time::HiRes qw(usleep);
 
@@ -118,7 +122,7 @@ foreach my $kill (1 .. 4)
 		'also when it goes from customer to customer') if $kill == 4;
 	kill 'KILL', $run->{pid};
 	$run->{psql}->finish;
-	$node->poll_query_until('postgres', 'SELECT true');
+	wait_until_up($node);
 	$requests += sql(q(SELECT jsonb_array_length(stand_in('GET', 'requests') -> 'data')));
 }
 my $before = sql(q(SELECT sum(pages) FROM stripe_portal.sync_cursor));

@@ -15,7 +15,7 @@ use lib $FindBin::RealBin;
 use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
-use StandIn qw(start_with_stand_in);
+use StandIn qw(start_with_stand_in wait_until_up);
 use Test::More;
 use Time::HiRes qw(time usleep);
 use Work qw(%work $work_setup);
@@ -60,7 +60,7 @@ foreach my $name (sort keys %work)
 			$cut++ if $run->{err} =~ /server closed the connection|terminating connection/;
 			if ($victim eq 'backend')
 			{
-				$node->poll_query_until('postgres', 'SELECT true') or die 'the server does not come back';
+				wait_until_up($node);
 			}
 			else
 			{

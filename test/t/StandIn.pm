@@ -6,9 +6,11 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use IPC::Run ();
 use PostgreSQL::Test::Cluster;
+use Time::HiRes qw(usleep);
 
-our @EXPORT_OK = qw(start_with_stand_in);
+our @EXPORT_OK = qw(start_with_stand_in wait_until_up);
 
 # The stand-in ends with this test, however it ends; were the handle lexical,
 # Perl would wait for it before END.
@@ -43,6 +45,20 @@ stripe_portal.rate_limit = 1000
 			SELECT trim(E'\n' FROM pg_read_file(current_setting('stripe_portal.webhook_secret_file'))) $$;
 	));
 	return ($node, %stand_in);
+}
+
+# wait_until_up(NODE): until a server that lost a backend lets somebody in again.
+# poll_query_until is not for that: it fails if psql ends before it was told the query.
+sub wait_until_up
+{
+	my ($node) = @_;
+
+	foreach (1 .. 3000)
+	{
+		return if IPC::Run::run([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', 'SELECT 1' ], '>', '/dev/null', '2>', '/dev/null');
+		usleep(20_000);
+	}
+	die 'the server does not come back';
 }
 
 1;
