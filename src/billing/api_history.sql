@@ -391,6 +391,8 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 -- else it is planned anew for each array
 SET plan_cache_mode = force_generic_plan
+-- a plan outlives the time when the table was small
+SET enable_seqscan = off
 AS $$
 DECLARE
     fact stripe_portal.subscription_change;

@@ -201,8 +201,10 @@ BEGIN
         SELECT FROM changed AS c
         WHERE c.cancel_at IS NOT NULL OR c.cancel_at_period_end OR stripe_portal.status_is_final(c.status)
            OR coalesce(c.cancellation_feedback, c.cancellation_feedback_option, c.cancellation_comment) IS NOT NULL
-           OR EXISTS (SELECT FROM stripe_portal.cancellation AS known
-                      WHERE (known.subscription, known.livemode, known.account) = (c.subscription, c.livemode, c.account)))
+           -- with a limit, so that it is looked up and never hashed as a whole
+           OR (SELECT true FROM stripe_portal.cancellation AS known
+               WHERE (known.subscription, known.livemode, known.account) = (c.subscription, c.livemode, c.account)
+               LIMIT 1))
     THEN
         RETURN NULL;
     END IF;
