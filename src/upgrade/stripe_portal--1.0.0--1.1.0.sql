@@ -175,6 +175,9 @@ WHERE c.mrr_change <> 0 OR c.movement = 'churn';
 
 DROP FUNCTION stripe_portal.subscribers_at(timestamptz[], text, boolean);
 
+-- One for a customer, and one for all offers.
+DROP FUNCTION stripe_portal.winback_settle(text, boolean, text);
+
 -- Reads that repeated the row before them; of what was not kept, the last one is
 -- in the state.  Nothing derived changes, so what hangs on the UPDATE may sleep.
 ALTER TABLE stripe_portal.subscription_change ADD COLUMN confirmed_at timestamptz[];

@@ -258,54 +258,88 @@ $$;
 COMMENT ON FUNCTION stripe_portal.winback_outcome(stripe_portal.winback_offer) IS
 'The offer as it is by now: whether and where the customer came back, and whether that was the offer''s doing. An offer with a discount is accepted when a discount of its coupon, or of its promotion code, begins; any other, when the customer comes back after it was sent. Who comes back otherwise came back without it. Worked out from everything that is known, so the same whatever came first';
 
-CREATE OR REPLACE FUNCTION stripe_portal.winback_settle(
-    customer text DEFAULT NULL, livemode boolean DEFAULT NULL, account text DEFAULT NULL)
+CREATE OR REPLACE FUNCTION stripe_portal.winback_bring_up(o stripe_portal.winback_offer)
 RETURNS integer
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    news CONSTANT integer := CASE WHEN winback_settle.customer IS NULL THEN stripe_portal.look_through('offers') END;
+    n CONSTANT stripe_portal.winback_offer := stripe_portal.winback_outcome(o);
+BEGIN
+    IF n IS NOT DISTINCT FROM o THEN
+        RETURN 0;
+    END IF;
+    -- unless a worker has changed it in the meantime: then next time
+    UPDATE stripe_portal.winback_offer AS w
+    SET (state, accepted_at, closed_at, canceled_because, saved_at, saved_stage)
+      = (n.state, n.accepted_at, n.closed_at, n.canceled_because, n.saved_at, n.saved_stage)
+    WHERE w.id = o.id
+      AND (w.state, w.sent_at, w.lease_until, w.coupon, w.promotion_code)
+          IS NOT DISTINCT FROM (o.state, o.sent_at, o.lease_until, o.coupon, o.promotion_code);
+    RETURN CASE WHEN FOUND THEN 1 ELSE 0 END;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.winback_bring_up(stripe_portal.winback_offer) IS
+'Brings an offer up to date with what is known. 1 if that changed it, else 0';
+
+CREATE OR REPLACE FUNCTION stripe_portal.winback_settle(customer text, livemode boolean, account text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
     o stripe_portal.winback_offer;
-    n stripe_portal.winback_offer;
+BEGIN
+    FOR o IN
+        SELECT w.*
+        FROM stripe_portal.winback_offer AS w
+        WHERE (w.customer, w.livemode, w.account) = (winback_settle.customer, winback_settle.livemode, winback_settle.account)
+        ORDER BY w.id
+    LOOP
+        PERFORM stripe_portal.winback_bring_up(o);
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.winback_settle(text, boolean, text) IS
+'Brings the offers of a customer up to date with what is known';
+
+CREATE OR REPLACE FUNCTION stripe_portal.winback_settle()
+RETURNS integer
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET jit = off
+AS $$
+DECLARE
+    news CONSTANT integer := stripe_portal.look_through('offers');
+    o stripe_portal.winback_offer;
     count integer := 0;
 BEGIN
     FOR o IN
         SELECT w.*
         FROM stripe_portal.winback_offer AS w
-        WHERE CASE WHEN winback_settle.customer IS NOT NULL
-                   THEN (w.customer, w.livemode, w.account) = (winback_settle.customer, winback_settle.livemode, winback_settle.account)
-                   -- a discount, unlike a subscription, can become known late; and
-                   -- what happened while the offer was made is news
-                   ELSE (w.state IN ('planned', 'claimed', 'sent') OR w.sent_at > now() - interval '90 days')
-                        AND (w.state IN ('planned', 'claimed', 'sent') AND w.expires_at <= now()
-                             OR age(w.xmin) <= news
-                             OR EXISTS (SELECT FROM stripe_portal.discount AS d
-                                        WHERE (d.livemode, d.account) = (w.livemode, w.account)
-                                          AND (d.subscription = w.subscription OR d.customer = w.customer)
-                                          AND age(d.xmin) <= news)
-                             OR EXISTS (SELECT FROM stripe_portal.subscription_change AS c
-                                        WHERE (c.customer, c.livemode, c.account) = (w.customer, w.livemode, w.account)
-                                          AND age(c.xmin) <= news)) END
+        WHERE (w.state IN ('planned', 'claimed', 'sent') OR w.sent_at > now() - interval '90 days')
+          -- a discount, unlike a subscription, can become known late; and what
+          -- happened while the offer was made is news
+          AND (w.state IN ('planned', 'claimed', 'sent') AND w.expires_at <= now()
+               OR age(w.xmin) <= news
+               OR EXISTS (SELECT FROM stripe_portal.discount AS d
+                          WHERE (d.livemode, d.account) = (w.livemode, w.account)
+                            AND (d.subscription = w.subscription OR d.customer = w.customer)
+                            AND age(d.xmin) <= news)
+               OR EXISTS (SELECT FROM stripe_portal.subscription_change AS c
+                          WHERE (c.customer, c.livemode, c.account) = (w.customer, w.livemode, w.account)
+                            AND age(c.xmin) <= news))
         ORDER BY w.id
     LOOP
-        n := stripe_portal.winback_outcome(o);
-        CONTINUE WHEN n IS NOT DISTINCT FROM o;
-        -- unless a worker has changed it in the meantime: then next time
-        UPDATE stripe_portal.winback_offer AS w
-        SET (state, accepted_at, closed_at, canceled_because, saved_at, saved_stage)
-          = (n.state, n.accepted_at, n.closed_at, n.canceled_because, n.saved_at, n.saved_stage)
-        WHERE w.id = o.id
-          AND (w.state, w.sent_at, w.lease_until, w.coupon, w.promotion_code)
-              IS NOT DISTINCT FROM (o.state, o.sent_at, o.lease_until, o.coupon, o.promotion_code);
-        count := count + CASE WHEN FOUND THEN 1 ELSE 0 END;
+        count := count + stripe_portal.winback_bring_up(o);
     END LOOP;
     RETURN count;
 END
 $$;
 
-COMMENT ON FUNCTION stripe_portal.winback_settle(text, boolean, text) IS
-'Brings offers up to date with what is known: those of a customer, or all that are open or were sent within 90 days and have expired, or of whose customer something is known that was not the last time. Gives the number of those that changed; to be called now and then, since no event tells that an offer has expired';
+COMMENT ON FUNCTION stripe_portal.winback_settle() IS
+'Brings offers up to date with what is known: all that are open or were sent within 90 days and have expired, or of whose customer something is known that was not the last time. Gives the number of those that changed; to be called now and then, since no event tells that an offer has expired';
 
 CREATE OR REPLACE FUNCTION stripe_portal.winback_step(place text)
 RETURNS text
