@@ -60,10 +60,12 @@ END
     done
 done
 
+own_memory
 {
     row 'active check: stripe_is_active, for each row' "$(rate stripe_is_active "$rows")" '1/s' \
         "$(times stripe_is_active probe)" 'an index probe' 1
     row 'active check: the view stripe_portal.access, as a set' "$(rate join "$rows")" '1/s' \
         "$(times join probe)" 'an index probe'
     row 'active check: a plain index probe, for each row' "$(rate probe "$rows")" '1/s'
+    memory_row "stripe_is_active, for $rows rows" 'SET max_parallel_workers_per_gather = 0' "${query[stripe_is_active]}"
 } >"$SP_WORK/summary"

@@ -49,11 +49,17 @@ END
 \$\$;
 SQL
 
+empty='TRUNCATE stripe_portal.subscription, stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.price, stripe_portal.product'
 for ((round = 0; round < rounds; round++)); do
-    sql -c "TRUNCATE stripe_portal.subscription, stripe_portal.subscription_change, stripe_portal.price, stripe_portal.product"
+    sql -c "$empty"
     sql_took backfill postgres 'CALL backfill()'
     [[ $(sql -c 'SELECT count(*) FROM stripe_portal.subscription') == "$subscriptions" ]] || die 'not all were applied'
 done
 
-row 'backfill: subscriptions applied, 100 to a commit' "$(rate backfill "$subscriptions")" '1/s' \
-    "$(rate backfill "$subscriptions" | awk '{ printf "%.2f\n", $1 / 10000 }')" "what Stripe's rate limit allows" 1 >"$SP_WORK/summary"
+own_memory
+{
+    row 'backfill: subscriptions applied, 100 to a commit' "$(rate backfill "$subscriptions")" '1/s' \
+        "$(rate backfill "$subscriptions" | awk '{ printf "%.2f\n", $1 / 10000 }')" "what Stripe's rate limit allows" 1
+    sql -c "$empty"
+    memory_row "backfill of $subscriptions subscriptions" 'CALL backfill()'
+} >"$SP_WORK/summary"

@@ -99,3 +99,40 @@ row() {
     fi
     printf '%s | %s | %s | %s | %s | %s\n' "$1" "$2" "$3" "${4:+$4 × $5}" "${6:+≥ $6}" "$met"
 }
+
+# own_memory
+#     Makes the function own, which tells of the backend that calls it.
+own_memory() {
+    sql <<'EOF'
+-- In MB: what is the backend's own now, and the most that it ever was, as far
+-- as what it shares has only grown.
+CREATE FUNCTION own(OUT now numeric, OUT peak numeric) LANGUAGE sql VOLATILE AS $$
+    WITH status AS (
+        SELECT field, substring(value FROM '[0-9]+')::numeric / 1024 AS mb
+        FROM regexp_split_to_table(pg_read_file('/proc/self/status'), '\n') AS line,
+             LATERAL (SELECT split_part(line, ':', 1), split_part(line, ':', 2)) AS l (field, value)
+        WHERE field IN ('VmHWM', 'RssAnon', 'RssFile', 'RssShmem'))
+    SELECT round(sum(mb) FILTER (WHERE field = 'RssAnon'), 1),
+           round(sum(CASE field WHEN 'VmHWM' THEN mb WHEN 'RssAnon' THEN 0 ELSE -mb END), 1)
+    FROM status
+$$;
+EOF
+}
+
+# memory_row NAME STATEMENT...
+#     A line of the table: the most that a backend took for itself in which these were run.
+memory_row() {
+    local name=$1 statement commands=()
+    shift
+    for statement in "$@"; do
+        commands+=(-c "$statement")
+    done
+    row "memory, $name: peak" "$(sql "${commands[@]}" -c 'SELECT peak FROM own()' | tail -n 1)" MB
+}
+
+# row_at_most NAME FIGURE UNIT RATIO TO GOAL
+#     A line of the table whose ratio should be GOAL or less.
+row_at_most() {
+    printf '%s | %s | %s | %s × %s | ≤ %s | %s\n' "$1" "$2" "$3" "$4" "$5" "$6" \
+        "$(awk -v ratio="$4" -v goal="$6" 'BEGIN { print (ratio <= goal ? "yes" : "no") }')"
+}

@@ -29,20 +29,9 @@ sql <<'EOF'
 CREATE EXTENSION stripe_portal;
 SELECT FROM stripe_portal.tend_ledger();
 CREATE TABLE delivery (n integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payload text, sig text);
-
--- In MB: what is the backend's own now, and the most that it ever was, as far
--- as what it shares has only grown.
-CREATE FUNCTION own(OUT now numeric, OUT peak numeric) LANGUAGE sql VOLATILE AS $$
-    WITH status AS (
-        SELECT field, substring(value FROM '[0-9]+')::numeric / 1024 AS mb
-        FROM regexp_split_to_table(pg_read_file('/proc/self/status'), '\n') AS line,
-             LATERAL (SELECT split_part(line, ':', 1), split_part(line, ':', 2)) AS l (field, value)
-        WHERE field IN ('VmHWM', 'RssAnon', 'RssFile', 'RssShmem'))
-    SELECT round(sum(mb) FILTER (WHERE field = 'RssAnon'), 1),
-           round(sum(CASE field WHEN 'VmHWM' THEN mb WHEN 'RssAnon' THEN 0 ELSE -mb END), 1)
-    FROM status
-$$;
-
+EOF
+own_memory
+sql <<'EOF'
 -- Says the peak, and what is held after a half and after all.
 CREATE PROCEDURE many(calls integer, step integer, statement text) LANGUAGE plpgsql AS $$
 DECLARE

@@ -13,6 +13,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . test/lib.sh
+. test/bench/lib.sh
 
 subscriptions=${1:-100000}
 rounds=${2:-5}
@@ -25,10 +26,6 @@ run_in_copy test/bench/reports.sh "$@"
 private_server "$SP_WORK/pg"
 make -s install >"$SP_WORK/log/build.log" 2>&1
 start_server "$SP_WORK/server"
-
-sql() {
-    psql -X -q -A -t -v ON_ERROR_STOP=1 "$@"
-}
 
 # A server that was given a quarter of a small machine; all else as it comes.
 sql -c "ALTER SYSTEM SET shared_buffers = '2GB'" -c "ALTER SYSTEM SET work_mem = '64MB'" -c "ALTER SYSTEM SET max_wal_size = '8GB'"
@@ -98,21 +95,19 @@ for ((round = 0; round <= rounds; round++)); do
 done
 sql -c 'ALTER TABLE stripe_portal.subscription_change ENABLE TRIGGER subscriber_follow'
 
-median() {
-    sort -n "$1" | sed -n "$((rounds / 2 + 1))p"
-}
-
+own_memory
 # The goal is a second at 1 M subscriptions, and the time grows with their number.
 {
-    scan=$(median "$SP_WORK/scan")
+    scan=$(median <"$SP_WORK/scan")
     goal=$((subscriptions / 1000))
     for name in "${names[@]}"; do
         sql -c "SELECT format('report %s | %s | ms | %s × a scan of the history | %s | %s', '$name', round(took), round(took / $scan, 2),
             CASE WHEN '$name' <> 'scan' THEN '≤ $goal' END, CASE WHEN '$name' <> 'scan' THEN CASE WHEN took <= $goal THEN 'yes' ELSE 'no' END END)
-            FROM (VALUES ($(median "$SP_WORK/$name")::numeric)) AS t (took)"
+            FROM (VALUES ($(median <"$SP_WORK/$name")::numeric)) AS t (took)"
     done
-    sql -c "SELECT format('event that moves the MRR | %s | µs | %s × the same without subscriber_change |  | ', round($(median "$SP_WORK/event")),
-        round($(median "$SP_WORK/event")::numeric / $(median "$SP_WORK/without_reports"), 2))"
+    memory_row 'the page of reports' "${query[churn_report]}"
+    sql -c "SELECT format('event that moves the MRR | %s | µs | %s × the same without subscriber_change |  | ', round($(median <"$SP_WORK/event")),
+        round($(median <"$SP_WORK/event")::numeric / $(median <"$SP_WORK/without_reports"), 2))"
     sql -c "SELECT format('- Processor time of one process, at %s subscriptions: %s rows of history in %s, with their indexes %s; subscriber_change %s; %s cancellations, %s failed attempts.', $subscriptions,
         (SELECT count(*) FROM stripe_portal.subscription_change), pg_size_pretty(pg_table_size('stripe_portal.subscription_change')),
         pg_size_pretty(pg_total_relation_size('stripe_portal.subscription_change')), pg_size_pretty(pg_total_relation_size('stripe_portal.subscriber_change')),

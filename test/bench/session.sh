@@ -110,6 +110,7 @@ for ((round = 0; round < rounds; round++)); do
     done
 done
 
+own_memory
 {
     figure=$(rate stripe_portal_session "$sessions")
     row 'portal session: stripe_portal_session' "$figure" '1/s' "$(times stripe_portal_session exchange)" 'libcurl' 0.7
@@ -119,4 +120,6 @@ done
            awk -v n="$sessions" '{ printf "%.0f\n", $1 / n * 1e6 }')" 'µs'
     row 'portal session: a loop of libcurl' "$(rate exchange "$sessions")" '1/s'
     row 'portal session: stripe-node' "$(rate stripe-node "$sessions")" '1/s'
+    memory_row "stripe_portal_session, $sessions times" \
+        "SELECT count(stripe_portal_session('cus_bench', 'https://app.example.com/account')) FROM generate_series(1, $sessions)"
 } >"$SP_WORK/summary"
