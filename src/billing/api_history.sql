@@ -389,10 +389,6 @@ CREATE OR REPLACE FUNCTION stripe_portal.next_changes(facts stripe_portal.subscr
 RETURNS SETOF stripe_portal.subscription_change
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
--- else it is planned anew for each array
-SET plan_cache_mode = force_generic_plan
--- a plan outlives the time when the table was small
-SET enable_seqscan = off
 AS $$
 DECLARE
     fact stripe_portal.subscription_change;
@@ -403,21 +399,19 @@ DECLARE
     counts text;
     before record;
 BEGIN
-    FOR before IN
-        SELECT f AS fact, h.at, h.status, h.pause_collection, h.currency, h.items, h.discounts, h.mrr, h.confirmed_at,
+    FOREACH fact IN ARRAY facts LOOP
+        SELECT h.at, h.status, h.pause_collection, h.currency, h.items, h.discounts, h.mrr, h.confirmed_at,
                EXISTS (SELECT FROM stripe_portal.subscription_change AS u
                        WHERE u.mrr IS NULL
-                         AND (u.subscription, u.livemode, u.account) = (f.subscription, f.livemode, f.account)) AS unknown,
+                         AND (u.subscription, u.livemode, u.account) = (h.subscription, h.livemode, h.account)) AS unknown,
                (SELECT m.movement FROM stripe_portal.subscription_change AS m
-                WHERE (m.subscription, m.livemode, m.account) = (f.subscription, f.livemode, f.account) AND m.movement IS NOT NULL
+                WHERE (m.subscription, m.livemode, m.account) = (h.subscription, h.livemode, h.account) AND m.movement IS NOT NULL
                 ORDER BY m.at DESC LIMIT 1) AS movement
-        FROM unnest(facts) AS f
-        LEFT JOIN LATERAL (
-            SELECT * FROM stripe_portal.subscription_change AS last
-            WHERE (last.subscription, last.livemode, last.account) = (f.subscription, f.livemode, f.account)
-            ORDER BY last.at DESC LIMIT 1) AS h ON true
-    LOOP
-        fact := before.fact;
+        INTO before
+        FROM stripe_portal.subscription_change AS h
+        WHERE (h.subscription, h.livemode, h.account) = (fact.subscription, fact.livemode, fact.account)
+        ORDER BY h.at DESC
+        LIMIT 1;
         CONTINUE WHEN fact.discounts <> '[]'
             OR before.at >= fact.at OR before.discounts <> '[]' OR before.unknown OR stripe_portal.status_is_final(before.status)
             -- there is something to infer, or to confirm
@@ -466,6 +460,41 @@ $$;
 
 COMMENT ON FUNCTION stripe_portal.next_changes(stripe_portal.subscription_change[]) IS
 'The rows that facts add to histories, with all that derive_changes would derive for them: where a fact is later than all that is known of its subscription, and nothing before it has to be derived anew. Of a first read, also what must have been before it';
+
+CREATE OR REPLACE FUNCTION stripe_portal.append_change(fact stripe_portal.subscription_change)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    since timestamptz;
+    moves boolean;
+BEGIN
+    WITH new AS (
+        INSERT INTO stripe_portal.subscription_change SELECT * FROM stripe_portal.next_changes(ARRAY[fact]) RETURNING at, movement
+    )
+    SELECT min(at), bool_or(movement IS NOT NULL) INTO since, moves FROM new;
+    IF since IS NULL THEN
+        RETURN false;
+    END IF;
+
+    -- the row before, and those that are new, for what hangs on the UPDATE
+    UPDATE stripe_portal.subscription_change AS c
+    SET until = CASE WHEN c.at < since THEN since ELSE c.until END
+    WHERE (c.subscription, c.livemode, c.account) = (fact.subscription, fact.livemode, fact.account)
+      AND (c.at >= since OR c.until = 'infinity');
+
+    IF moves AND EXISTS (SELECT FROM stripe_portal.subscription_change AS h
+                         WHERE (h.customer, h.livemode, h.account) = (fact.customer, fact.livemode, fact.account)
+                           AND h.subscription <> fact.subscription) THEN
+        PERFORM stripe_portal.derive_others(fact.customer, fact.livemode, fact.account, fact.subscription);
+    END IF;
+    RETURN true;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.append_change(stripe_portal.subscription_change) IS
+'Takes into its history what a subscription has become by an event, where nothing but the new rows has to be derived: the usual case. False where record_change has to do it';
 
 CREATE OR REPLACE FUNCTION stripe_portal.append_changes(facts stripe_portal.subscription_change[])
 RETURNS text[]

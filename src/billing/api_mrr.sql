@@ -115,7 +115,9 @@ DECLARE
     total numeric;
     off numeric;
 BEGIN
-    FOR item IN SELECT value FROM jsonb_array_elements(items) LOOP
+    -- by number: a query for each list would cost more than the arithmetic
+    FOR i IN 0 .. jsonb_array_length(items) - 1 LOOP
+        item := items -> i;
         -- usage and one-time items do not recur
         CONTINUE WHEN item #>> '{terms,usage_type}' = 'metered' OR item #>> '{terms,type}' = 'one_time';
         IF item #>> '{terms,currency}' <> currency THEN
@@ -124,10 +126,10 @@ BEGIN
         amount := stripe_portal.item_amount(item -> 'terms', (item ->> 'quantity')::numeric);
         product := coalesce(item ->> 'product', item #>> '{terms,product}');
 
-        FOR discount IN
-            SELECT value FROM jsonb_array_elements(discounts) WHERE value ->> 'item' = item ->> 'id'
-        LOOP
-            CONTINUE WHEN NOT stripe_portal.discount_counts(discount, currency, at)
+        FOR d IN 0 .. jsonb_array_length(discounts) - 1 LOOP
+            discount := discounts -> d;
+            CONTINUE WHEN (discount ->> 'item' = item ->> 'id') IS NOT true
+                       OR NOT stripe_portal.discount_counts(discount, currency, at)
                        OR NOT coalesce(discount -> 'products' ? product, true);
             -- an unknown discount makes this NULL
             amount := CASE WHEN stripe_portal.discount_counts(discount, currency, at) THEN
@@ -147,10 +149,9 @@ BEGIN
             1, item #>> '{terms,interval}', (item #>> '{terms,interval_count}')::integer);
     END LOOP;
 
-    FOR discount IN
-        SELECT value FROM jsonb_array_elements(discounts) WHERE value ->> 'item' IS NULL
-    LOOP
-        CONTINUE WHEN NOT stripe_portal.discount_counts(discount, currency, at);
+    FOR d IN 0 .. jsonb_array_length(discounts) - 1 LOOP
+        discount := discounts -> d;
+        CONTINUE WHEN discount ->> 'item' IS NOT NULL OR NOT stripe_portal.discount_counts(discount, currency, at);
         eligible := ARRAY(SELECT n FROM generate_subscripts(rest, 1) AS n
                           WHERE coalesce(discount -> 'products' ? products[n], true));
         IF cardinality(eligible) = 0 THEN
@@ -243,12 +244,16 @@ RETURNS jsonb
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    completed jsonb := items;
+    price stripe_portal.price;
 BEGIN
-    RETURN (
-        SELECT coalesce(jsonb_agg(item || jsonb_build_object('terms', stripe_portal.price_terms(price)) ORDER BY n), '[]')
-        FROM jsonb_array_elements(items) WITH ORDINALITY AS i (item, n)
-        LEFT JOIN stripe_portal.price
-            ON (price.id, price.livemode, price.account) = (item ->> 'price', complete_items.livemode, complete_items.account));
+    FOR i IN 0 .. jsonb_array_length(items) - 1 LOOP
+        SELECT * INTO price FROM stripe_portal.price AS p
+        WHERE (p.id, p.livemode, p.account) = (items -> i ->> 'price', complete_items.livemode, complete_items.account);
+        completed := jsonb_set(completed, ARRAY[i::text, 'terms'], stripe_portal.price_terms(price));
+    END LOOP;
+    RETURN completed;
 END
 $$;
 
@@ -283,12 +288,11 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN (
-        SELECT CASE WHEN stripe_portal.earning(c.status, c.pause_collection) = 'earning'
-                    THEN stripe_portal.monthly_total(c.currency,
-                             stripe_portal.complete_items(c.items, c.livemode, c.account),
-                             stripe_portal.complete_discounts(c.discounts, c.livemode, c.account), c.at)
-                    ELSE 0 END);
+    RETURN CASE WHEN stripe_portal.earning(c.status, c.pause_collection) = 'earning'
+                THEN stripe_portal.monthly_total(c.currency,
+                         stripe_portal.complete_items(c.items, c.livemode, c.account),
+                         stripe_portal.complete_discounts(c.discounts, c.livemode, c.account), c.at)
+                ELSE 0 END;
 END
 $$;
 

@@ -21,10 +21,16 @@ RETURNS jsonb
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    completed CONSTANT jsonb := stripe_portal.complete_items(items, livemode, account);
 BEGIN
+    -- most subscriptions have one
+    IF jsonb_array_length(completed) = 1 THEN
+        RETURN completed -> 0;
+    END IF;
     RETURN (
         SELECT item
-        FROM jsonb_array_elements(stripe_portal.complete_items(items, livemode, account)) AS item
+        FROM jsonb_array_elements(completed) AS item
         ORDER BY stripe_portal.monthly_amount(
                      stripe_portal.item_amount(item -> 'terms', (item ->> 'quantity')::numeric),
                      item #>> '{terms,interval}', (item #>> '{terms,interval_count}')::integer) DESC NULLS LAST,

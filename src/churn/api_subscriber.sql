@@ -69,15 +69,15 @@ DECLARE
     touched record;
 BEGIN
     -- A row that lasts longer than it did can have been followed by one that
-    -- is not there any more; most rows only end, with the next one.
+    -- is not there any more.  Most rows only end, with the next one; if they
+    -- brought in money, that one tells whether anything has become of it.
     FOR touched IN
-        SELECT array_agg(DISTINCT m.customer) AS customers, m.livemode, m.account
-        FROM (SELECT r.customer, r.livemode, r.account
-              FROM (SELECT *, true AS now FROM changed UNION ALL SELECT *, false FROM before) AS r
-              GROUP BY r.customer, r.livemode, r.account, r.subscription, r.at
-              HAVING bool_or(r.movement IS NOT NULL OR r.mrr IS NULL)
-                  OR max(r.until) FILTER (WHERE r.now) > max(r.until) FILTER (WHERE NOT r.now)) AS m
-        GROUP BY m.livemode, m.account
+        SELECT array_agg(DISTINCT c.customer) AS customers, c.livemode, c.account
+        FROM changed AS c JOIN before AS b USING (subscription, livemode, account, at)
+        WHERE c.until > b.until
+           OR (c.movement IS NOT NULL OR c.mrr IS NULL OR b.movement IS NOT NULL OR b.mrr IS NULL)
+              AND NOT coalesce(c.until < b.until AND c.mrr > 0 AND c.mrr = b.mrr AND c.movement IS NOT DISTINCT FROM b.movement, false)
+        GROUP BY c.livemode, c.account
     LOOP
         PERFORM stripe_portal.derive_subscribers(touched.customers, touched.livemode, touched.account);
     END LOOP;

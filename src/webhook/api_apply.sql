@@ -181,6 +181,44 @@ $$;
 COMMENT ON FUNCTION stripe_portal.decide_second(jsonb) IS
 'Writes the last of all known events of this object and second; an event among them that can not be written is left out, and the row marked for a refetch';
 
+CREATE OR REPLACE FUNCTION stripe_portal.apply_subscription(event jsonb)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    object CONSTANT jsonb := event #> '{data,object}';
+    origin CONSTANT jsonb := stripe_portal.event_origin(event, false);
+    livemode CONSTANT boolean := (origin ->> 'livemode')::boolean;
+    account CONSTANT text := origin ->> 'account';
+    new_row CONSTANT stripe_portal.subscription := stripe_portal.subscription_row(object, origin);
+    named CONSTANT jsonb := stripe_portal.named_objects(object);
+    terms jsonb;
+    newer boolean;
+BEGIN
+    IF stripe_portal.tells_news(named, origin) THEN
+        terms := stripe_portal.known_terms(named, livemode, account);
+    END IF;
+    PERFORM stripe_portal.lock_changes(new_row.customer);
+    newer := stripe_portal.write_row(new_row, false);
+    IF newer IS NULL THEN
+        PERFORM stripe_portal.decide_second(event);
+    END IF;
+    IF terms IS NOT NULL THEN
+        PERFORM stripe_portal.write_embedded(object, named, origin);
+        PERFORM stripe_portal.reprice_changes(terms, named, livemode, account);
+    END IF;
+    -- What made the row newer is the only one of its second that is known.
+    IF newer IS NOT true OR NOT stripe_portal.append_change(stripe_portal.read_change(new_row, event ->> 'type')) THEN
+        PERFORM stripe_portal.record_event(event);
+    END IF;
+    RETURN true;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.apply_subscription(jsonb) IS
+'apply_event for an event of a subscription';
+
 CREATE OR REPLACE FUNCTION stripe_portal.apply_subscriptions(events jsonb[])
 RETURNS void
 LANGUAGE plpgsql
@@ -215,7 +253,7 @@ END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.apply_subscriptions(jsonb[]) IS
-'apply_event for events of subscriptions, each of them once, all of one mode and account';
+'apply_subscription for events of many subscriptions, each of them once, all of one mode and account';
 
 CREATE OR REPLACE FUNCTION stripe_portal.apply_event(event jsonb)
 RETURNS boolean
@@ -233,8 +271,7 @@ DECLARE
     terms jsonb;
 BEGIN
     IF kind = 'subscription' AND object -> 'deleted' IS DISTINCT FROM 'true' THEN
-        PERFORM stripe_portal.apply_subscriptions(ARRAY[event]);
-        RETURN true;
+        RETURN stripe_portal.apply_subscription(event);
     END IF;
     -- an upcoming invoice, which does not exist yet
     IF kind = 'invoice' AND object ->> 'id' IS NULL THEN
