@@ -448,6 +448,7 @@ BEGIN
                 before.movement := c.movement;
             END IF;
             RETURN NEXT c;
+            EXIT WHEN i = cardinality(states);
             before.status := c.status;
             before.pause_collection := c.pause_collection;
             before.currency := c.currency;
@@ -484,10 +485,12 @@ BEGIN
     WHERE (c.subscription, c.livemode, c.account) = (fact.subscription, fact.livemode, fact.account)
       AND (c.at >= since OR c.until = 'infinity');
 
-    IF moves AND EXISTS (SELECT FROM stripe_portal.subscription_change AS h
-                         WHERE (h.customer, h.livemode, h.account) = (fact.customer, fact.livemode, fact.account)
-                           AND h.subscription <> fact.subscription) THEN
-        PERFORM stripe_portal.derive_others(fact.customer, fact.livemode, fact.account, fact.subscription);
+    IF moves THEN
+        IF EXISTS (SELECT FROM stripe_portal.subscription_change AS h
+                   WHERE (h.customer, h.livemode, h.account) = (fact.customer, fact.livemode, fact.account)
+                     AND h.subscription <> fact.subscription) THEN
+            PERFORM stripe_portal.derive_others(fact.customer, fact.livemode, fact.account, fact.subscription);
+        END IF;
     END IF;
     RETURN true;
 END

@@ -15,6 +15,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
@@ -23,10 +24,12 @@
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "billing/forgotten.h"
@@ -71,6 +74,7 @@ static SpQuery note_forgotten = {
 	.types = {TEXTOID, BOOLOID, TEXTOID, TEXTOID}
 };
 
+static bool nobody_is_forgotten(void);
 static void find_named(Jsonb *told, Named *named);
 static void add_named(Named *named, const JsonbValue *id, bool is_customer);
 static bool is_key(const JsonbValue *key, const char *name);
@@ -116,6 +120,8 @@ sp_billing_is_forgotten(Jsonb *told, const char *id, bool livemode, const char *
 	if (id != NULL)
 		named.ids = lappend(named.ids, cstring_to_text(id));
 	lock_person(named.customer, ShareLock);
+	if (nobody_is_forgotten())
+		return false;
 
 	values[0] = PointerGetDatum(id_array(named.ids));
 	values[1] = BoolGetDatum(livemode);
@@ -130,6 +136,20 @@ sp_billing_is_forgotten(Jsonb *told, const char *id, bool livemode, const char *
 		sp_query_run(&note_forgotten, values, NULL, InvalidSnapshot);
 	}
 	return true;
+}
+
+/*
+ * Where nobody ever was, the list has no page that a query would find.
+ */
+static bool
+nobody_is_forgotten(void)
+{
+	Relation	list = table_open(get_relname_relid("forgotten", get_namespace_oid(SP_SCHEMA, false)),
+								  AccessShareLock);
+	bool		empty = RelationGetNumberOfBlocks(list) == 0;
+
+	table_close(list, AccessShareLock);
+	return empty;
 }
 
 /*
