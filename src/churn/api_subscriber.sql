@@ -72,17 +72,14 @@ BEGIN
     -- is not there any more.  Most rows only end, with the next one; if they
     -- brought in money, that one tells whether anything has become of it.
     FOR touched IN
-        SELECT array_agg(DISTINCT m.customer) AS customers, m.livemode, m.account
-        FROM (SELECT r.customer, r.livemode, r.account
-              -- no join: a plan is kept, and was perhaps made for one row
-              FROM (SELECT *, until AS now_until, NULL::timestamptz AS then_until FROM changed
-                    UNION ALL SELECT *, NULL, until FROM before) AS r
-              GROUP BY r.customer, r.livemode, r.account, r.subscription, r.at
-              HAVING max(r.now_until) > max(r.then_until)
-                  OR bool_or(r.movement IS NOT NULL OR r.mrr IS NULL)
-                     AND NOT (max(r.now_until) < max(r.then_until) AND bool_and(r.mrr IS NOT NULL AND r.mrr > 0)
-                              AND min(r.mrr) = max(r.mrr) AND min(coalesce(r.movement, '')) = max(coalesce(r.movement, '')))) AS m
-        GROUP BY m.livemode, m.account
+        SELECT array_agg(DISTINCT c.customer) AS customers, c.livemode, c.account
+        -- each row is in both; but the plan is kept, was perhaps made for one row,
+        -- and with FULL does not look at all of them for each
+        FROM changed AS c FULL JOIN before AS b USING (subscription, livemode, account, at)
+        WHERE c.until > b.until
+           OR (c.movement IS NOT NULL OR c.mrr IS NULL OR b.movement IS NOT NULL OR b.mrr IS NULL)
+              AND NOT coalesce(c.until < b.until AND c.mrr > 0 AND c.mrr = b.mrr AND c.movement IS NOT DISTINCT FROM b.movement, false)
+        GROUP BY c.livemode, c.account
     LOOP
         PERFORM stripe_portal.derive_subscribers(touched.customers, touched.livemode, touched.account);
     END LOOP;
