@@ -189,6 +189,18 @@ SELECT session FROM stripe_portal.cancellation WHERE account = 'acct_s';
 TRUNCATE stripe_portal.session;
 
 -- ---------------------------------------------------------------------------
+-- Who leaves has left only if no other subscription stays: one that is paused
+-- does, also if it has never brought in anything.
+DELETE FROM story;
+INSERT INTO story (step, event) VALUES
+    (1, event('evt_1', 'created', clock(1), sub('sub_1'))),
+    (2, event('evt_2', 'created', clock(2), sub('sub_2', jsonb_build_object('status', 'trialing', 'trial_end', clock(4))))),
+    (3, event('evt_3', 'updated', clock(4), sub('sub_2', '{"status": "paused"}'), '{"status": "trialing"}')),
+    (4, event('evt_4', 'deleted', clock(9), ended(9, 'cancellation_requested')));
+SELECT * FROM ends();
+SELECT DISTINCT customer_left FROM stripe_portal.subscriber_change WHERE mrr_change < 0;
+
+-- ---------------------------------------------------------------------------
 -- A restore inserts, and derives nothing from it.
 DELETE FROM story;
 INSERT INTO story (step, event) VALUES

@@ -58,6 +58,7 @@ BEGIN
     FROM (SELECT string_agg((row - 'account')::text, E'\n' ORDER BY row) AS rows
           FROM permutation
           LEFT JOIN (SELECT account, to_jsonb(c) AS row FROM stripe_portal.subscription_change AS c
+                     UNION ALL SELECT account, to_jsonb(c) FROM stripe_portal.subscriber_change AS c
                      UNION ALL SELECT account, to_jsonb(c) FROM stripe_portal.cancellation AS c) AS c USING (account)
           GROUP BY account) AS ends;
 END $$;

@@ -70,13 +70,15 @@ DECLARE
 BEGIN
     -- A row that lasts longer than it did can have been followed by one that
     -- is not there any more.  Most rows only end, with the next one; if they
-    -- brought in money, that one tells whether anything has become of it.
+    -- brought in money, that one tells whether anything has become of it.  One
+    -- that is paused may move nothing, and still matters when another ends.
     FOR touched IN
         SELECT array_agg(DISTINCT c.customer) AS customers, c.livemode, c.account
         -- each row is in both; but the plan is kept, was perhaps made for one row,
         -- and with FULL does not look at all of them for each
         FROM changed AS c FULL JOIN before AS b USING (subscription, livemode, account, at)
         WHERE c.until > b.until
+           OR stripe_portal.earning(c.status, c.pause_collection) = 'paused'
            OR (c.movement IS NOT NULL OR c.mrr IS NULL OR b.movement IS NOT NULL OR b.mrr IS NULL)
               AND NOT coalesce(c.until < b.until AND c.mrr > 0 AND c.mrr = b.mrr AND c.movement IS NOT DISTINCT FROM b.movement, false)
         GROUP BY c.livemode, c.account
