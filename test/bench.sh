@@ -23,6 +23,8 @@ if (($# == 0)); then
         fi
     done
 fi
+# What else goes on is in the figures, if hardly in the ratios.
+load=$(cut -d' ' -f1 /proc/loadavg)
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
@@ -61,6 +63,7 @@ machine() {
         "$(awk '/^MemTotal/ { printf "%.0f", $2 / 1048576 }' /proc/meminfo)" "$(uname -sr)"
     printf -- '- %s, %s, libcurl %s, Node %s\n' "$("/usr/lib/postgresql/$PG_MAJOR/bin/postgres" --version | sed 's/^postgres (PostgreSQL)/PostgreSQL/; s/ (.*//')" \
         "$(openssl version | cut -d' ' -f1,2)" "$(pkg-config --modversion libcurl)" "$(node --version)"
+    printf -- '- load of the machine when this began: %s\n' "$load"
     printf -- '- from npm: %s\n' "$(sed -n 's/^    "\(.*\)": "\([0-9.]*\)",\{0,1\}$/\1 \2/p' test/bench/package.json | paste -s -d, | sed 's/,/, /g')"
 }
 

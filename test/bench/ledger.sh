@@ -6,7 +6,7 @@
 #     month takes to move out of event_default.
 #
 # Usage: test/bench/ledger.sh [EVENTS [SECONDS]]
-#     300000 events and rounds of 4 seconds for each by default.  Of more than
+#     20 million events and rounds of 4 seconds for each by default.  Of more than
 #     300000, the rest is stored with short payloads: what receiving could
 #     stumble over is the keys, not what they lead to.
 
@@ -16,7 +16,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . test/bench/lib.sh
 bench_copy test/bench/ledger.sh "$@"
 
-events=${1:-300000}
+events=${1:-20000000}
 seconds=${2:-4}
 
 bench_server

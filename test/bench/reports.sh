@@ -3,8 +3,9 @@
 # reports.sh
 #     What each report costs on the history of SUBSCRIPTIONS, five rows each,
 #     against a sequential scan of those rows: in processor time of one process,
-#     which is what it takes on a machine that has nothing else to do.  And what
-#     an event costs more because subscriber_change is kept for the reports.
+#     which is what it takes on a machine that has nothing else to do.  The same
+#     at ten times as many, in one round.  And what an event costs more because
+#     subscriber_change is kept for the reports.
 #
 # Usage: test/bench/reports.sh [SUBSCRIPTIONS [ROUNDS]]
 #     100000 subscriptions and 5 rounds by default.  The rounds take turns.
@@ -31,9 +32,14 @@ start_server "$SP_WORK/server"
 sql -c "ALTER SYSTEM SET shared_buffers = '2GB'" -c "ALTER SYSTEM SET work_mem = '64MB'" -c "ALTER SYSTEM SET max_wal_size = '8GB'"
 pg_ctl -D "$SP_WORK/server/data" -w -s -l "$SP_WORK/log/server.log" restart
 
-sql -c 'CREATE EXTENSION stripe_portal'
-sql -v n="$subscriptions" -f test/bench/reports.sql
-sql -c 'VACUUM ANALYZE' -c CHECKPOINT
+# fill DATABASE SUBSCRIPTIONS
+fill() {
+    export PGDATABASE=$1
+    createdb "$1"
+    sql -c 'CREATE EXTENSION stripe_portal'
+    sql -v n="$2" -f test/bench/reports.sql
+    sql -c 'VACUUM ANALYZE' -c CHECKPOINT
+}
 
 # Without a period, a report is about the last twelve months and this one.
 names=(scan mrr_bridge churn_by_reason churn_by_plan churn_by_country churn_rate retention churn_leak cancel_comments
@@ -71,15 +77,24 @@ END
     cat "$SP_WORK/took"
 }
 
-# One round before those that count.
-for ((round = 0; round <= rounds; round++)); do
-    for name in "${names[@]}"; do
-        processor "${query[$name]}" >"$SP_WORK/time"
-        if ((round > 0)); then
-            cat "$SP_WORK/time" >>"$SP_WORK/$name"
-        fi
+# measure ROUNDS SUFFIX
+#     One round before those that count, whose times go into files NAME.SUFFIX.
+measure() {
+    local round name
+    for ((round = 0; round <= $1; round++)); do
+        for name in "${names[@]}"; do
+            processor "${query[$name]}" >"$SP_WORK/time"
+            if ((round > 0)); then
+                cat "$SP_WORK/time" >>"$SP_WORK/$name.$2"
+            fi
+        done
     done
-done
+}
+
+fill ten_times $((10 * subscriptions))
+measure 1 ten
+fill once "$subscriptions"
+measure "$rounds" one
 
 # Events that move the MRR, with and without the trigger.
 for ((round = 0; round <= rounds; round++)); do
@@ -98,12 +113,16 @@ sql -c 'ALTER TABLE stripe_portal.subscription_change ENABLE TRIGGER subscriber_
 own_memory
 # The goal is a second at 1 M subscriptions, and the time grows with their number.
 {
-    scan=$(median <"$SP_WORK/scan")
+    scan=$(median <"$SP_WORK/scan.one")
     goal=$((subscriptions / 1000))
     for name in "${names[@]}"; do
         sql -c "SELECT format('report %s | %s | ms | %s × a scan of the history | %s | %s', '$name', round(took), round(took / $scan, 2),
             CASE WHEN '$name' <> 'scan' THEN '≤ $goal' END, CASE WHEN '$name' <> 'scan' THEN CASE WHEN took <= $goal THEN 'yes' ELSE 'no' END END)
-            FROM (VALUES ($(median <"$SP_WORK/$name")::numeric)) AS t (took)"
+            FROM (VALUES ($(median <"$SP_WORK/$name.one")::numeric)) AS t (took)"
+    done
+    for name in "${names[@]}"; do
+        took=$(median <"$SP_WORK/$name.ten")
+        row "report $name, at ten times as many" "${took%.*}" ms "$(awk -v a="$took" -v b="$(median <"$SP_WORK/$name.one")" 'BEGIN { printf "%.1f", a / b }')" "that at $subscriptions"
     done
     memory_row 'the page of reports' "${query[churn_report]}"
     sql -c "SELECT format('event that moves the MRR | %s | µs | %s × the same without subscriber_change |  | ', round($(median <"$SP_WORK/event")),
