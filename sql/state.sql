@@ -202,9 +202,11 @@ SELECT deliver_text('{"id":"evt_n2","livemode":false,"created":9,"type":"product
 SELECT deliver_text('{"id":"evt_n3","livemode":false,"created":9,"type":"product.updated","data":{"object":{"object":"product","id":"prod_n","name":"last"},"previous_attributes":{"name":"a\u0000b"}}}');
 SELECT name, refetch FROM stripe_portal.product WHERE id = 'prod_n';
 DROP FUNCTION deliver_text;
--- An id that is no text, or that fits into no request of Stripe's, is a failed
--- event; within another object it is passed over.
+-- An id that is no text, or that no request could name, is a failed event; within
+-- another object it is passed over.
 SELECT deliver(event('evt_l0', 'product.created', 1, '{"object": "product", "id": {"id": "prod_1"}}'));
+SELECT deliver(event('evt_p' || n, 'product.created', 1, jsonb_build_object('object', 'product', 'id', id)))
+FROM unnest('{"", .., a/../b}'::text[]) WITH ORDINALITY AS t (id, n);
 SELECT deliver(event('evt_l1', 'product.created', 1, jsonb_build_object('object', 'product', 'id', repeat('x', 256))));
 SELECT deliver(event('evt_l2', 'product.created', 1, jsonb_build_object('object', 'product', 'id', repeat('ü', 255), 'name', 'long')));
 SELECT length, deliver(event('evt_l' || length, 'customer.discount.created', 1, jsonb_build_object('object', 'discount', 'id', 'di_' || length, 'customer', 'cus_1',

@@ -18,7 +18,6 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "utils/array.h"
@@ -30,8 +29,8 @@
 #include "utils/typcache.h"
 #include "utils/varlena.h"
 
-#include "stripe_portal.h"
 #include "stripe/json.h"
+#include "stripe/request.h"
 
 PG_FUNCTION_INFO_V1(stripe_subscription_row);
 PG_FUNCTION_INFO_V1(stripe_price_row);
@@ -791,7 +790,7 @@ find_named(List *named, JsonbContainer *container, int len)
 
 	check_stack_depth();
 	if (kind != NULL && kind->type == jbvString && id != NULL && id->type == jbvString &&
-		pg_mbstrlen_with_len(id->val.string.val, id->val.string.len) <= SP_MAX_ID_LEN)
+		sp_stripe_is_id(pnstrdup(id->val.string.val, id->val.string.len)))
 	{
 		for (int i = 0; i < (int) lengthof(kinds); i++)
 		{

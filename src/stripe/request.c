@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "common/pg_prng.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 
 #include "stripe_portal.h"
@@ -299,6 +300,16 @@ has_dot_segment(const char *path)
 		if (c == '\0')
 			return false;
 	}
+}
+
+/*
+ * Whether an object can have this id: one that a path takes.  Nothing could ever
+ * be read again under any other.
+ */
+bool
+sp_stripe_is_id(const char *id)
+{
+	return *id != '\0' && pg_mbstrlen(id) <= SP_MAX_ID_LEN && !has_dot_segment(id);
 }
 
 /*

@@ -21,6 +21,7 @@ extern Jsonb *sp_stripe_try(const char *method, const char *path, const char *fo
 							const char *account);
 extern Jsonb *sp_stripe_read(const char *path, const char *form, const char *account,
 							 TimestampTz *as_of);
+extern bool sp_stripe_is_id(const char *id);
 extern bool sp_stripe_livemode(void);
 extern const SpSecrets *sp_stripe_require_keys(void);
 

@@ -26,6 +26,7 @@
 
 #include "stripe_portal.h"
 #include "stripe/json.h"
+#include "stripe/request.h"
 #include "webhook/webhook.h"
 
 PG_FUNCTION_INFO_V1(stripe_read_payload);
@@ -253,8 +254,8 @@ stripe_read_payload(PG_FUNCTION_ARGS)
 }
 
 /*
- * The object's id; NULL if it has none.  One that is no text, or that fits into
- * no request, is a problem: nothing could ever be read again under such an id.
+ * The object's id; NULL if it has none.  One that is no text, or that no request
+ * could name, is a problem.
  * What a customer is entitled to has none: it is the customer's.
  */
 static char *
@@ -266,7 +267,7 @@ read_object_id(JsonbContainer *object, char **problem)
 
 	if (id == NULL && kind != NULL && strcmp(kind, "entitlements.active_entitlement_summary") == 0)
 		id = sp_stripe_json_text(object, "customer");
-	if (id != NULL ? pg_mbstrlen(id) > SP_MAX_ID_LEN : value != NULL && value->type != jbvNull)
+	if (id != NULL ? !sp_stripe_is_id(id) : value != NULL && value->type != jbvNull)
 	{
 		*problem = "the event has an object whose \"id\" is not usable";
 		return NULL;
