@@ -64,6 +64,9 @@ machine() {
     printf -- '- %s, %s, libcurl %s, Node %s\n' "$("/usr/lib/postgresql/$PG_MAJOR/bin/postgres" --version | sed 's/^postgres (PostgreSQL)/PostgreSQL/; s/ (.*//')" \
         "$(openssl version | cut -d' ' -f1,2)" "$(pkg-config --modversion libcurl)" "$(node --version)"
     printf -- '- load of the machine when this began: %s\n' "$load"
+    if awk -v load="$load" -v cores="$(nproc)" 'BEGIN { exit load < cores / 2 }'; then
+        printf -- '- **It had other work to do.** Ratios of what waits for the disk to what waits for it less are not to be relied on.\n'
+    fi
     printf -- '- from npm: %s\n' "$(sed -n 's/^    "\(.*\)": "\([0-9.]*\)",\{0,1\}$/\1 \2/p' test/bench/package.json | paste -s -d, | sed 's/,/, /g')"
 }
 
