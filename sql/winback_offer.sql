@@ -84,6 +84,9 @@ SELECT born('e', '{"status": "trialing"}'), happens(10, sub('e', ended(10)), 'cu
 SELECT born('f', '{"status": "trialing"}'), happens(10, sub('f', '{"status": "paused"}'));
 SELECT born('g', '{"status": "incomplete"}'), happens(10, sub('g', '{"status": "incomplete_expired"}'));                          -- never was one
 SELECT born('h'), happens(10, sub('h', '{"pause_collection": {"behavior": "void"}}'));                                              -- goes nowhere
+-- in the second it begins in
+SELECT happens(10, sub('i', begun), 'customer.subscription.created'), happens(10, sub('i', begun || asked(10)))
+FROM jsonb_build_object('created', clock(10), 'start_date', clock(10)) AS begun;
 SELECT customer, trigger_on, at, mrr FROM offers;
 SELECT FROM forget();
 

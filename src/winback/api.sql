@@ -41,7 +41,7 @@ COMMENT ON COLUMN stripe_portal.winback_offer.at IS 'When that happened, on Stri
 COMMENT ON COLUMN stripe_portal.winback_offer.session IS 'The portal session in whose cancel flow it was shown';
 COMMENT ON COLUMN stripe_portal.winback_offer.feedback IS 'What the customer answered, as it was known last: an id of one of your own options, or Stripe''s value';
 COMMENT ON COLUMN stripe_portal.winback_offer.product IS 'The first of the subscription''s products; so is price';
-COMMENT ON COLUMN stripe_portal.winback_offer.mrr IS 'What was at stake: the MRR before, in minor units of the currency';
+COMMENT ON COLUMN stripe_portal.winback_offer.mrr IS 'What was at stake: the MRR then, or last before, in minor units of the currency';
 COMMENT ON COLUMN stripe_portal.winback_offer.state IS 'planned; held_out: gets nothing; claimed: a worker is sending it; sent, or shown; accepted; declined: canceled all the same in the cancel flow; expired; canceled: see canceled_because';
 COMMENT ON COLUMN stripe_portal.winback_offer.due_at IS 'When it is to be sent; from here the days of winback_lift are counted, also for those who are held out';
 COMMENT ON COLUMN stripe_portal.winback_offer.expires_at IS 'Until when it can be taken';

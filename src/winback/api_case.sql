@@ -46,7 +46,8 @@ SELECT h.trigger_on, h.since AS at, h.livemode, h.account, h.customer, h.subscri
        (SELECT b.mrr
         FROM stripe_portal.subscription_change AS b
         WHERE (b.subscription, b.livemode, b.account) = (h.subscription, h.livemode, h.account)
-          AND b.at < h.since AND b.mrr IS DISTINCT FROM 0
+          -- a request that left it running is asked in a row that still counts
+          AND b.at <= h.since AND b.mrr IS DISTINCT FROM 0
         ORDER BY b.at DESC
         LIMIT 1) AS mrr,
        coalesce(s.start_date, s.created) AS started,
@@ -60,7 +61,7 @@ LEFT JOIN LATERAL (
     LIMIT 1) AS s ON true;
 
 COMMENT ON VIEW stripe_portal.winback_case IS
-'Everything that a win-back rule can be triggered by, ever: one row for each request to cancel that left the subscription running (cancel_asked), end (ended, or trial_not_converted if the subscription had never been active) and first failed payment in a row (payment_failed). Requests and ends are those of stripe_portal.cancellation. at: when, on Stripe''s clock. episode: its name, always the same. reason, feedback, feedback_option, comment: of the cancellation, as far as they are known; NULL for payment_failed. product, price: arrays, one element for each item. mrr: what the subscription brought in last before, in minor units of its currency; NULL if nothing, or not known. started: when the subscription began. country: of the customer''s address at that time. These are the columns that a rule''s predicate can use';
+'Everything that a win-back rule can be triggered by, ever: one row for each request to cancel that left the subscription running (cancel_asked), end (ended, or trial_not_converted if the subscription had never been active) and first failed payment in a row (payment_failed). Requests and ends are those of stripe_portal.cancellation. at: when, on Stripe''s clock. episode: its name, always the same. reason, feedback, feedback_option, comment: of the cancellation, as far as they are known; NULL for payment_failed. product, price: arrays, one element for each item. mrr: what the subscription brought in then, or last before, in minor units of its currency; NULL if nothing, or not known. started: when the subscription began. country: of the customer''s address at that time. These are the columns that a rule''s predicate can use';
 
 CREATE OR REPLACE FUNCTION stripe_portal.winback_stays(c stripe_portal.subscription_change)
 RETURNS boolean
