@@ -5,9 +5,13 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
 use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use StandIn qw(start_stand_in);
 use Test::More;
 use Time::HiRes qw(time usleep);
 
@@ -18,10 +22,7 @@ my $bound = 2;
 #
 # The stand-in, a name server that hangs, and a server that uses them
 #
-my $stand_in_pid = open(my $ready, '-|', 'python3', 'test/stripe_stand_in.py')
-  or die "could not start the stand-in: $!";
-my $addresses = <$ready> // die 'the stand-in did not start';
-my %stand_in = $addresses =~ /"(\w+)": "([^"]*)"/g;
+my %stand_in = start_stand_in();
 
 my $slow_dns = PostgreSQL::Test::Utils::tempdir() . '/slow_dns.so';
 system_or_bail($ENV{CC} // 'cc', '-shared', '-fPIC', '-o', $slow_dns,
@@ -228,8 +229,6 @@ SKIP:
 }
 
 $node->stop;
-kill 'TERM', $stand_in_pid;
-close $ready;
 done_testing();
 
 # Starts the server, with the bad name server in it.

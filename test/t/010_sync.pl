@@ -11,17 +11,14 @@ use lib $FindBin::RealBin;
 use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
-use StandIn qw(wait_until_up);
+use StandIn qw(start_stand_in wait_until_up);
 use Test::More;
 use Time::HiRes qw(usleep);
 
 my $customers = 400;
 my $page = 10;
 
-my $stand_in_pid = open(my $ready, '-|', 'python3', 'test/stripe_stand_in.py')
-  or die "could not start the stand-in: $!";
-my $addresses = <$ready> // die 'the stand-in did not start';
-my %stand_in = $addresses =~ /"(\w+)": "([^"]*)"/g;
+my %stand_in = start_stand_in();
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -227,8 +224,6 @@ $run->{psql}->finish;
 like($run->{stdout}, qr/^t$/m, 'and the session is opened');
 
 $node->stop;
-kill 'TERM', $stand_in_pid;
-close $ready;
 done_testing();
 
 sub sql

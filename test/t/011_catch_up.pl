@@ -6,9 +6,13 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
 use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use StandIn qw(start_stand_in);
 use Test::More;
 
 my $seed = $ENV{SP_SEED} // int(rand(2**31));
@@ -17,10 +21,7 @@ my $steps = 400;
 
 srand($seed);
 
-my $stand_in_pid = open(my $ready, '-|', 'python3', 'test/stripe_stand_in.py')
-  or die "could not start the stand-in: $!";
-my $addresses = <$ready> // die 'the stand-in did not start';
-my %stand_in = $addresses =~ /"(\w+)": "([^"]*)"/g;
+my %stand_in = start_stand_in();
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -103,8 +104,6 @@ note sprintf 'numbers: %d events, %d of them never delivered; %d customers and %
 	split(/\|/, sql('SELECT (SELECT count(*) FROM stripe_portal.customer), (SELECT count(*) FROM stripe_portal.subscription)'));
 
 $node->stop;
-kill 'TERM', $stand_in_pid;
-close $ready;
 done_testing();
 
 sub sql

@@ -3,17 +3,18 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use StandIn qw(start_stand_in);
 use Test::More;
 
 my ($schedule) = slurp_file('README.md') =~ /^(SELECT cron\.schedule\(.*\);)$/m
   or die 'the README has no line for pg_cron';
 
-my $stand_in_pid = open(my $ready, '-|', 'python3', 'test/stripe_stand_in.py')
-  or die "could not start the stand-in: $!";
-my $addresses = <$ready> // die 'the stand-in did not start';
-my %stand_in = $addresses =~ /"(\w+)": "([^"]*)"/g;
+my %stand_in = start_stand_in();
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -45,6 +46,4 @@ ok( $node->poll_query_until('postgres', q(SELECT count(*) = 1 FROM cron.job_run_
 is($node->safe_psql('postgres', q(SELECT count(*) FROM cron.job_run_details WHERE status = 'failed')), '0', 'and not fail');
 
 $node->stop;
-kill 'TERM', $stand_in_pid;
-close $ready;
 done_testing();

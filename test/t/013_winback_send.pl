@@ -4,17 +4,19 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
 use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use StandIn qw(start_stand_in);
 use Test::More;
 
 # Debian's, which has the packages
 my $python = '/usr/bin/python3';
 
-my $stand_in_pid = open(my $ready, '-|', 'python3', 'test/stripe_stand_in.py') or die "could not start the stand-in: $!";
-my $addresses = <$ready> // die 'the stand-in did not start';
-my %stand_in = $addresses =~ /"(\w+)": "([^"]*)"/g;
+my %stand_in = start_stand_in();
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init(extra => ['--encoding=UTF8']);
@@ -156,6 +158,6 @@ is(scalar mails($slow), 0, 'and the killed one did not');
 is($node->safe_psql('postgres', q(SELECT count(*) FROM stripe_portal.winback_offer WHERE attempts = 2)), 3, 'at the second attempt');
 $other->kill_kill;
 
-kill 'TERM', $mailbox->{pid}, $slow->{pid}, $stand_in_pid;
+kill 'TERM', $mailbox->{pid}, $slow->{pid};
 $node->stop;
 done_testing();

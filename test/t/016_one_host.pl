@@ -8,10 +8,14 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
 use IO::Select;
 use IO::Socket::INET;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use StandIn qw(start_stand_in);
 use Test::More;
 
 my $elsewhere = IO::Socket::INET->new(Listen => 64, LocalAddr => '127.0.0.1', Proto => 'tcp')
@@ -19,10 +23,7 @@ my $elsewhere = IO::Socket::INET->new(Listen => 64, LocalAddr => '127.0.0.1', Pr
 my $port = $elsewhere->sockport;
 my $there = "127.0.0.1:$port";
 
-my $stand_in_pid = open(my $ready, '-|', 'python3', 'test/stripe_stand_in.py')
-  or die "could not start the stand-in: $!";
-my $addresses = <$ready> // die 'the stand-in did not start';
-my %stand_in = $addresses =~ /"(\w+)": "([^"]*)"/g;
+my %stand_in = start_stand_in();
 
 # The server's environment and home have proxies, credentials and an rc file.
 my $home = PostgreSQL::Test::Utils::tempdir();
@@ -173,8 +174,6 @@ is($said, "t\n$stand_in{url}", 'nor before the library is loaded');
 is(connections(), 0, 'nobody was led elsewhere');
 
 $node->stop;
-kill 'TERM', $stand_in_pid;
-close $ready;
 done_testing();
 
 # How many connections came since the last time.

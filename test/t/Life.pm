@@ -9,18 +9,15 @@ use warnings;
 
 use Exporter 'import';
 use PostgreSQL::Test::Utils;
+use StandIn qw(start_stand_in);
 
 our @EXPORT = qw(stand_in_settings run_file live contents rights);
-
-my ($pid, $ready);
 
 # Starts a stand-in that lives as long as the test, and gives the settings that
 # point the extension at it.
 sub stand_in_settings
 {
-	$pid = open($ready, '-|', 'python3', 'test/stripe_stand_in.py') or die "could not start the stand-in: $!";
-	my $addresses = <$ready> // die 'the stand-in did not start';
-	my %stand_in = $addresses =~ /"(\w+)": "([^"]*)"/g;
+	my %stand_in = start_stand_in();
 
 	$stand_in{api_base} = $stand_in{url};
 	return join '', map { "stripe_portal.$_ = '$stand_in{$_}'\n" } qw(api_base ca_file api_key_file webhook_secret_file);
@@ -72,17 +69,6 @@ sub rights
 		WHERE coalesce(p.oid, c.oid, n.oid) IS NOT NULL
 		ORDER BY 1;
 		SELECT attrelid::regclass, attname, attacl FROM pg_attribute WHERE attacl IS NOT NULL AND attrelid::regclass::text LIKE 'stripe_portal.%' ORDER BY 1, 2));
-}
-
-END
-{
-	if ($pid)
-	{
-		my $status = $?;
-		kill 'TERM', $pid;
-		close $ready;
-		$? = $status;
-	}
 }
 
 1;

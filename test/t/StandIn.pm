@@ -1,4 +1,4 @@
-# A server with the extension in it, and a Stripe stand-in that it asks.
+# A Stripe stand-in, and a server with the extension in it that asks it.
 
 package StandIn;
 
@@ -10,21 +10,36 @@ use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use Time::HiRes qw(usleep);
 
-our @EXPORT_OK = qw(start_with_stand_in wait_until_up);
+our @EXPORT_OK = qw(start_stand_in start_with_stand_in wait_until_up);
 
-# The stand-in ends with this test, however it ends; were the handle lexical,
-# Perl would wait for it before END.
-our ($pid, $ready);
-END { kill 'TERM', $pid if $pid }
+# The stand-in ends with the test, however that ends: closing the pipe waits for it.
+my ($pid, $ready);
 
-# start_with_stand_in(CONFIGURATION): the node, and the stand-in's addresses.
+END
+{
+	if ($pid)
+	{
+		my $status = $?;
+		kill 'TERM', $pid;
+		close $ready;
+		$? = $status;
+	}
+}
+
+# The stand-in's addresses, and the files with what it takes for secrets.
+sub start_stand_in
+{
+	$pid = open($ready, '-|', 'python3', 'test/stripe_stand_in.py') or die "could not start the stand-in: $!";
+	my $addresses = <$ready> // die 'the stand-in did not start';
+
+	return $addresses =~ /"(\w+)": "([^"]*)"/g;
+}
+
+# start_with_stand_in(CONFIGURATION): the node, and what start_stand_in gives.
 sub start_with_stand_in
 {
 	my ($configuration) = @_;
-
-	$pid = open($ready, '-|', 'python3', 'test/stripe_stand_in.py') or die "could not start the stand-in: $!";
-	my $addresses = <$ready> // die 'the stand-in did not start';
-	my %stand_in = $addresses =~ /"(\w+)": "([^"]*)"/g;
+	my %stand_in = start_stand_in();
 
 	my $node = PostgreSQL::Test::Cluster->new('main');
 	$node->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
