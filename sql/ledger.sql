@@ -200,7 +200,7 @@ BEGIN
     END IF;
     INSERT INTO public.handled VALUES (e.id);
 END $$;
-SET statement_timeout = '300ms';
+SET statement_timeout = '3s';
 SELECT * FROM stripe_portal.retry_failed();
 SELECT * FROM stripe_portal.retry_failed();
 RESET statement_timeout;
