@@ -77,7 +77,6 @@ static SpQuery note_forgotten = {
 static bool nobody_is_forgotten(void);
 static void find_named(Jsonb *told, Named *named);
 static void add_named(Named *named, const JsonbValue *id, bool is_customer);
-static bool is_key(const JsonbValue *key, const char *name);
 static bool is_reference(const JsonbValue *key);
 static ArrayType *id_array(List *ids);
 static void lock_person(text *customer, LOCKMODE mode);
@@ -277,7 +276,7 @@ find_named(Jsonb *told, Named *named)
 				if (key.type == jbvString && is_reference(&key))
 				{
 					whole_at = depth;
-					whole_is_customer = is_key(&key, "customer");
+					whole_is_customer = sp_stripe_json_is(&key, "customer");
 				}
 				break;
 			case WJB_END_OBJECT:
@@ -288,10 +287,10 @@ find_named(Jsonb *told, Named *named)
 				if (value.type != jbvString)
 					break;
 				/* "id" is the first of its object's keys: jsonb has the short ones in front */
-				if (depth == whole_at && is_key(&key, "id"))
+				if (depth == whole_at && sp_stripe_json_is(&key, "id"))
 					add_named(named, &value, whole_is_customer);
-				else if (is_reference(&key) && !is_key(&key, "object"))
-					add_named(named, &value, is_key(&key, "customer"));
+				else if (is_reference(&key) && !sp_stripe_json_is(&key, "object"))
+					add_named(named, &value, sp_stripe_json_is(&key, "customer"));
 				break;
 			default:
 				break;
@@ -314,18 +313,11 @@ add_named(Named *named, const JsonbValue *id, bool is_customer)
 }
 
 static bool
-is_key(const JsonbValue *key, const char *name)
-{
-	return key->type == jbvString && key->val.string.len == (int) strlen(name) &&
-		memcmp(key->val.string.val, name, key->val.string.len) == 0;
-}
-
-static bool
 is_reference(const JsonbValue *key)
 {
 	for (size_t i = 0; i < lengthof(references); i++)
 	{
-		if (is_key(key, references[i]))
+		if (sp_stripe_json_is(key, references[i]))
 			return true;
 	}
 	return false;

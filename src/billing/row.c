@@ -2,7 +2,7 @@
  *
  * row.c
  *	  From a subscription of Stripe's, and the prices in it, to the rows of
- *	  their tables, and to that of the subscription's history.
+ *	  their tables.
  *
  * These are the readers of api_row.sql that every event of a subscription
  * needs; here they take a tenth of the time.  What holds for those holds here:
@@ -15,27 +15,19 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_collation.h"
-#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "miscadmin.h"
-#include "nodes/pg_list.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
-#include "utils/typcache.h"
 #include "utils/varlena.h"
 
 #include "stripe/json.h"
-#include "stripe/request.h"
 
 PG_FUNCTION_INFO_V1(stripe_subscription_row);
 PG_FUNCTION_INFO_V1(stripe_price_row);
-PG_FUNCTION_INFO_V1(stripe_read_change);
-PG_FUNCTION_INFO_V1(stripe_named_objects);
 
 /* How a column's value is found in an object. */
 typedef enum Reading
@@ -163,14 +155,8 @@ static int	compare_items(const void *a, const void *b);
 static Datum common_period(JsonbContainer *object, bool start, bool *isnull);
 static Datum build_items(JsonbContainer *object);
 static JsonbValue *push_discounts(JsonbParseState **state, JsonbContainer *object);
-static void push_key(JsonbParseState **state, const char *key);
 static void push_text(JsonbParseState **state, JsonbIteratorToken token, const char *text);
 static void push_number(JsonbParseState **state, bool known, int64 number);
-static Datum change_items(Jsonb *items);
-static Datum change_discounts(Jsonb *discounts, Jsonb *items);
-static bool is_key(const JsonbValue *key, const char *name);
-static void push_change_discounts(JsonbParseState **state, JsonbContainer *discounts, JsonbValue *item);
-static List *find_named(List *named, JsonbContainer *container, int len);
 
 /*
  * stripe_portal.subscription_row(object jsonb, origin jsonb)
@@ -298,97 +284,6 @@ told_in_part(JsonbContainer *origin)
 	char	   *deleted = text_of(origin, "deleted");
 
 	return event != NULL && *event != '\0' && deleted != NULL && strcmp(deleted, "false") == 0;
-}
-
-/*
- * stripe_portal.read_change(s stripe_portal.subscription, event_type text)
- * returns stripe_portal.subscription_change
- */
-Datum
-stripe_read_change(PG_FUNCTION_ARGS)
-{
-	HeapTupleHeader header;
-	HeapTupleData tuple;
-	TupleDesc	from;
-	TupleDesc	tupdesc;
-	Datum	   *given;
-	bool	   *missing;
-	Datum	   *values;
-	bool	   *isnull;
-	Jsonb	   *items = NULL;
-	Jsonb	   *discounts = NULL;
-
-	if (PG_ARGISNULL(0))
-		PG_RETURN_NULL();
-	header = PG_GETARG_HEAPTUPLEHEADER(0);
-	from = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
-	given = palloc(from->natts * sizeof(Datum));
-	missing = palloc(from->natts * sizeof(bool));
-	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	values = palloc0(tupdesc->natts * sizeof(Datum));
-	isnull = palloc(tupdesc->natts * sizeof(bool));
-
-	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
-	tuple.t_data = header;
-	ItemPointerSetInvalid(&tuple.t_self);
-	tuple.t_tableOid = InvalidOid;
-	heap_deform_tuple(&tuple, from, given, missing);
-
-	for (int i = 0; i < tupdesc->natts; i++)
-	{
-		const char *name = NameStr(TupleDescAttr(tupdesc, i)->attname);
-		const char *source = name;
-
-		isnull[i] = true;
-		if (strcmp(name, "subscription") == 0)
-			source = "id";
-		else if (strcmp(name, "at") == 0)
-			source = "event_created";
-		for (int n = 0; n < from->natts; n++)
-		{
-			Form_pg_attribute attribute = TupleDescAttr(from, n);
-
-			if (strcmp(NameStr(attribute->attname), source) != 0 || missing[n])
-				continue;
-			values[i] = given[n];
-			isnull[i] = false;
-			if (strcmp(name, "items") == 0)
-				items = DatumGetJsonbP(given[n]);
-			else if (strcmp(name, "discounts") == 0)
-				discounts = DatumGetJsonbP(given[n]);
-			break;
-		}
-		if (strcmp(name, "event_type") == 0 && !PG_ARGISNULL(1))
-		{
-			values[i] = PG_GETARG_DATUM(1);
-			isnull[i] = false;
-		}
-		else if (strcmp(name, "until") == 0)
-		{
-			values[i] = TimestampTzGetDatum(DT_NOEND);
-			isnull[i] = false;
-		}
-		else if (strcmp(name, "inferred") == 0)
-		{
-			values[i] = BoolGetDatum(false);
-			isnull[i] = false;
-		}
-	}
-	for (int i = 0; i < tupdesc->natts; i++)
-	{
-		const char *name = NameStr(TupleDescAttr(tupdesc, i)->attname);
-
-		if (strcmp(name, "items") == 0)
-			values[i] = change_items(items);
-		else if (strcmp(name, "discounts") == 0)
-			values[i] = change_discounts(discounts, items);
-		else
-			continue;
-		isnull[i] = false;
-	}
-	ReleaseTupleDesc(from);
-	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, isnull));
 }
 
 /*
@@ -585,20 +480,20 @@ build_items(JsonbContainer *object)
 			product = sp_stripe_json_get(sp_stripe_json_object(item->object, "plan"), "product");
 
 		pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-		push_key(&state, "id");
+		sp_stripe_json_push_key(&state, "id");
 		push_text(&state, WJB_VALUE, item->id);
-		push_key(&state, "price");
+		sp_stripe_json_push_key(&state, "price");
 		push_text(&state, WJB_VALUE, id_of(price));
-		push_key(&state, "product");
+		sp_stripe_json_push_key(&state, "product");
 		push_text(&state, WJB_VALUE, id_of(product));
-		push_key(&state, "quantity");
+		sp_stripe_json_push_key(&state, "quantity");
 		push_number(&state, quantity != NULL, quantity == NULL ? 0 :
 					DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(quantity))));
-		push_key(&state, "discounts");
+		sp_stripe_json_push_key(&state, "discounts");
 		push_discounts(&state, item->object);
-		push_key(&state, "current_period_start");
+		sp_stripe_json_push_key(&state, "current_period_start");
 		push_number(&state, item->has_start, item->start);
-		push_key(&state, "current_period_end");
+		sp_stripe_json_push_key(&state, "current_period_end");
 		push_number(&state, item->has_end, item->end);
 		pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	}
@@ -629,12 +524,6 @@ push_discounts(JsonbParseState **state, JsonbContainer *object)
 }
 
 static void
-push_key(JsonbParseState **state, const char *key)
-{
-	push_text(state, WJB_KEY, key);
-}
-
-static void
 push_text(JsonbParseState **state, JsonbIteratorToken token, const char *text)
 {
 	JsonbValue	value = {.type = jbvNull};
@@ -659,167 +548,4 @@ push_number(JsonbParseState **state, bool known, int64 number)
 		value.val.numeric = int64_to_numeric(number);
 	}
 	pushJsonbValue(state, WJB_VALUE, &value);
-}
-
-/*
- * The items of a subscription's row, for its history: the periods move on by
- * themselves, and are no change; the discounts have a column of their own.
- */
-static Datum
-change_items(Jsonb *items)
-{
-	JsonbParseState *state = NULL;
-
-	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
-	for (int i = 0; items != NULL && i < (int) JB_ROOT_COUNT(items); i++)
-	{
-		JsonbValue *item = getIthJsonbValueFromContainer(&items->root, i);
-		JsonbIterator *iterator = JsonbIteratorInit(item->val.binary.data);
-		JsonbIteratorToken token;
-		JsonbValue	value;
-
-		while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
-		{
-			if (token == WJB_KEY)
-			{
-				JsonbValue	key = value;
-
-				token = JsonbIteratorNext(&iterator, &value, true);
-				if (is_key(&key, "current_period_start") || is_key(&key, "current_period_end") ||
-					is_key(&key, "discounts"))
-					continue;
-				pushJsonbValue(&state, WJB_KEY, &key);
-			}
-			pushJsonbValue(&state, token, token < WJB_BEGIN_ARRAY ? &value : NULL);
-		}
-	}
-	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));
-}
-
-static bool
-is_key(const JsonbValue *key, const char *name)
-{
-	return key->val.string.len == (int) strlen(name) && strncmp(key->val.string.val, name, key->val.string.len) == 0;
-}
-
-/*
- * The discounts of a subscription's row, for its history, each with the item
- * that it is on if it is not on the whole subscription.
- */
-static Datum
-change_discounts(Jsonb *discounts, Jsonb *items)
-{
-	JsonbParseState *state = NULL;
-
-	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
-	if (discounts != NULL)
-		push_change_discounts(&state, &discounts->root, NULL);
-	for (int i = 0; items != NULL && i < (int) JB_ROOT_COUNT(items); i++)
-	{
-		JsonbValue *item = getIthJsonbValueFromContainer(&items->root, i);
-		JsonbValue *own = sp_stripe_json_get(item->val.binary.data, "discounts");
-
-		if (own != NULL && own->type == jbvBinary)
-			push_change_discounts(&state, own->val.binary.data, sp_stripe_json_get(item->val.binary.data, "id"));
-	}
-	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));
-}
-
-static void
-push_change_discounts(JsonbParseState **state, JsonbContainer *discounts, JsonbValue *item)
-{
-	for (uint32 i = 0; i < JsonContainerSize(discounts); i++)
-	{
-		pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
-		push_key(state, "id");
-		pushJsonbValue(state, WJB_VALUE, getIthJsonbValueFromContainer(discounts, i));
-		if (item != NULL)
-		{
-			push_key(state, "item");
-			pushJsonbValue(state, WJB_VALUE, item);
-		}
-		pushJsonbValue(state, WJB_END_OBJECT, NULL);
-	}
-}
-
-/*
- * stripe_portal.named_objects(VARIADIC objects jsonb[]) returns jsonb
- *
- * One walk through each object.  Nobody else looks into all of its corners.
- */
-Datum
-stripe_named_objects(PG_FUNCTION_ARGS)
-{
-	ArrayType  *array = PG_GETARG_ARRAYTYPE_P(0);
-	Datum	   *objects;
-	bool	   *isnull;
-	int			count;
-	List	   *named = NIL;
-	ListCell   *cell;
-	JsonbParseState *state = NULL;
-
-	deconstruct_array(array, JSONBOID, -1, false, TYPALIGN_INT, &objects, &isnull, &count);
-	for (int i = 0; i < count; i++)
-	{
-		Jsonb	   *object;
-
-		if (isnull[i])
-			continue;
-		object = DatumGetJsonbP(objects[i]);
-		named = find_named(named, &object->root, VARSIZE(object) - VARHDRSZ);
-	}
-
-	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
-	foreach(cell, named)
-		pushJsonbValue(&state, WJB_ELEM, lfirst(cell));
-	PG_RETURN_JSONB_P(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));
-}
-
-/*
- * Append to a list what is named in a container.
- */
-static List *
-find_named(List *named, JsonbContainer *container, int len)
-{
-	static const char *const kinds[] = {"discount", "coupon", "price", "customer"};
-	JsonbValue *kind = sp_stripe_json_get(container, "object");
-	JsonbValue *id = sp_stripe_json_get(container, "id");
-	JsonbIterator *iterator;
-	JsonbIteratorToken token;
-	JsonbValue	value;
-
-	check_stack_depth();
-	if (kind != NULL && kind->type == jbvString && id != NULL && id->type == jbvString &&
-		sp_stripe_is_id(pnstrdup(id->val.string.val, id->val.string.len)))
-	{
-		for (int i = 0; i < (int) lengthof(kinds); i++)
-		{
-			JsonbValue *found;
-			ListCell   *cell;
-			bool		known = false;
-
-			if (!is_key(kind, kinds[i]))
-				continue;
-			foreach(cell, named)
-			{
-				found = lfirst(cell);
-				known |= found->val.binary.len == len && memcmp(found->val.binary.data, container, len) == 0;
-			}
-			if (known)
-				break;
-			found = palloc(sizeof(JsonbValue));
-			found->type = jbvBinary;
-			found->val.binary.data = container;
-			found->val.binary.len = len;
-			named = lappend(named, found);
-		}
-	}
-
-	iterator = JsonbIteratorInit(container);
-	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
-	{
-		if ((token == WJB_VALUE || token == WJB_ELEM) && value.type == jbvBinary)
-			named = find_named(named, value.val.binary.data, value.val.binary.len);
-	}
-	return named;
 }

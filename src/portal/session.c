@@ -397,8 +397,7 @@ fill_return_urls(SpWish *wish, SpSession *session, char **return_url)
 	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)
-			is_return_url = value.val.string.len == strlen("return_url") &&
-				memcmp(value.val.string.val, "return_url", strlen("return_url")) == 0;
+			is_return_url = sp_stripe_json_is(&value, "return_url");
 		else if ((token == WJB_VALUE || token == WJB_ELEM) && is_return_url && value.type == jbvString)
 		{
 			value.val.string.val =

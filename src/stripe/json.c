@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * json.c
- *	  Reading single members of what Stripe sends.
+ *	  Reading single members of what Stripe sends, and making the like.
  *
  * All that read take whatever container is there: Stripe's answers and events
  * are foreign, so a member of another type than expected is absent, not an
@@ -59,6 +59,29 @@ sp_stripe_json_text(JsonbContainer *object, const char *key)
 		return DatumGetCString(DirectFunctionCall1(numeric_out,
 												   NumericGetDatum(value->val.numeric)));
 	return NULL;
+}
+
+/*
+ * Whether a value, or a key, is this string.
+ */
+bool
+sp_stripe_json_is(const JsonbValue *value, const char *string)
+{
+	return value->type == jbvString && value->val.string.len == (int) strlen(string) &&
+		memcmp(value->val.string.val, string, value->val.string.len) == 0;
+}
+
+/*
+ * The key of the member that comes next in the object that is being made.
+ */
+void
+sp_stripe_json_push_key(JsonbParseState **state, const char *key)
+{
+	JsonbValue	value = {.type = jbvString};
+
+	value.val.string.val = unconstify(char *, key);
+	value.val.string.len = strlen(key);
+	pushJsonbValue(state, WJB_KEY, &value);
 }
 
 /*
