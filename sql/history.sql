@@ -207,12 +207,21 @@ SELECT mrr, movement, inferred, discount_ends FROM stripe_portal.subscription_ch
 INSERT INTO stripe_portal.subscription_change (subscription, livemode, at, event, customer, status, currency, items, discounts, cancel_at_period_end)
 SELECT 'sub_unknown' || n, false, '2026-01-01', 'evt_' || n, 'cus_1', 'active', 'eur', jsonb_build_array(jsonb_build_object('price', 'price_u' || n, 'quantity', 1)),
     '[{"id": "di_u"}]', false FROM generate_series(1, 5) AS n;
+-- (whoever writes at the moment, as autovacuum may, keeps all that is newer new)
+CREATE FUNCTION be_alone() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    WHILE pg_snapshot_xmin(pg_current_snapshot()) < pg_snapshot_xmax(pg_current_snapshot()) LOOP
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+END $$;
+SELECT be_alone();
 SELECT stripe_portal.settle_changes();
 SET track_functions = 'pl';
 CREATE FUNCTION looked_at(OUT settled integer, OUT worked_out bigint) LANGUAGE plpgsql AS $$
 DECLARE
     before CONSTANT bigint := (SELECT sum(calls) FROM pg_stat_xact_user_functions WHERE funcname = 'mrr');
 BEGIN
+    PERFORM be_alone();
     settled := stripe_portal.settle_changes();
     worked_out := coalesce((SELECT sum(calls) FROM pg_stat_xact_user_functions WHERE funcname = 'mrr'), 0) - coalesce(before, 0);
 END $$;
@@ -228,7 +237,7 @@ SELECT settled FROM looked_at();
 SELECT * FROM looked_at();
 SELECT count(mrr) AS known, count(*) FROM stripe_portal.subscription_change WHERE subscription LIKE 'sub\_unknown%';
 RESET track_functions;
-DROP FUNCTION looked_at;
+DROP FUNCTION looked_at, be_alone;
 DELETE FROM stripe_portal.subscription_change WHERE subscription LIKE 'sub\_unknown%';
 DELETE FROM stripe_portal.price WHERE id LIKE 'price\_u%';
 DELETE FROM stripe_portal.discount WHERE id = 'di_u';
