@@ -34,6 +34,7 @@
 
 #include "billing/forgotten.h"
 #include "query.h"
+#include "stripe/json.h"
 #include "stripe_portal.h"
 
 PG_FUNCTION_INFO_V1(stripe_named_ids);
