@@ -117,7 +117,7 @@ own_memory
     goal=$((subscriptions / 1000))
     for name in "${names[@]}"; do
         sql -c "SELECT format('report %s | %s | ms | %s × a scan of the history | %s | %s', '$name', round(took), round(took / $scan, 2),
-            CASE WHEN '$name' <> 'scan' THEN '≤ $goal' END, CASE WHEN '$name' <> 'scan' THEN CASE WHEN took <= $goal THEN 'yes' ELSE 'no' END END)
+            CASE WHEN '$name' <> 'scan' THEN '≤ $goal ms' END, CASE WHEN '$name' <> 'scan' THEN CASE WHEN took <= $goal THEN 'yes' ELSE 'no' END END)
             FROM (VALUES ($(median <"$SP_WORK/$name.one")::numeric)) AS t (took)"
     done
     for name in "${names[@]}"; do
