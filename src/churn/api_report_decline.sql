@@ -143,25 +143,26 @@ DECLARE
     mode CONSTANT boolean := coalesce(livemode, stripe_portal.key_livemode());
 BEGIN
     RETURN QUERY
-    WITH last_failure AS (
-        SELECT DISTINCT ON (f.payment) f.*, count(*) OVER (PARTITION BY f.payment) AS attempts
-        FROM stripe_portal.explained_failure AS f
-        WHERE f.account = stripe_decline_curable.account AND f.livemode = mode AND f.recovered_at IS NULL
-        ORDER BY f.payment, f.failed_at DESC, f.id DESC
-    )
-    SELECT f.customer, f.subscription, f.invoice, f.currency, i.amount_remaining, f.code, f.attempts, f.failed_at,
+    SELECT i.customer, i.subscription, i.id, f.currency, i.amount_remaining, f.code, f.attempts, f.failed_at,
            f.next_payment_attempt, step.ask, f.tell_customer
-    FROM last_failure AS f
-    JOIN stripe_portal.invoice AS i
-        ON (i.id, i.livemode, i.account) = (f.invoice, f.livemode, f.account) AND i.status = 'open' AND i.amount_remaining > 0
+    -- few are open of all that ever failed: the attempts at those are looked for one by one
+    FROM stripe_portal.invoice AS i
+    CROSS JOIN LATERAL (
+        SELECT e.*, count(*) OVER () AS attempts
+        FROM stripe_portal.explained_failure AS e
+        WHERE (e.customer, e.livemode, e.account) = (i.customer, i.livemode, i.account)
+          AND e.invoice = i.id AND e.recovered_at IS NULL
+        ORDER BY e.failed_at DESC, e.id DESC
+        LIMIT 1) AS f
     CROSS JOIN LATERAL (
         SELECT s AS ask FROM unnest(f.steps) WITH ORDINALITY AS u (s, n)
         WHERE s IN ('new_method', 'correct_data') ORDER BY n LIMIT 1) AS step
-    -- who has gone will not send a new card
-    WHERE NOT EXISTS (
+    WHERE i.status = 'open' AND i.amount_remaining > 0 AND i.account = stripe_decline_curable.account AND i.livemode = mode
+      -- who has gone will not send a new card
+      AND NOT EXISTS (
         SELECT FROM stripe_portal.subscription AS s
-        WHERE (s.id, s.livemode, s.account) = (f.subscription, f.livemode, f.account) AND stripe_portal.status_is_final(s.status))
-    ORDER BY f.currency, i.amount_remaining DESC, f.invoice;
+        WHERE (s.id, s.livemode, s.account) = (i.subscription, i.livemode, i.account) AND stripe_portal.status_is_final(s.status))
+    ORDER BY f.currency, i.amount_remaining DESC, i.id;
 END
 $$;
 
