@@ -182,6 +182,12 @@ CALL stripe_portal_tick();
 RESET stripe_portal.event_retention;
 SELECT id FROM stripe_portal.event WHERE object_id = 'cus_old' ORDER BY id;
 
+-- Its transactions are what they have to be, whatever the session's are.
+SET default_transaction_isolation = 'serializable';
+CALL stripe_portal_tick();
+RESET default_transaction_isolation;
+SELECT part, error FROM stripe_portal.tick_status WHERE state <> 'done';
+
 -- It commits, so it stands alone.
 BEGIN;
 CALL stripe_portal_tick();

@@ -42,7 +42,7 @@ LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'stripe_named_ids';
 
 COMMENT ON FUNCTION stripe_portal.named_ids(jsonb) IS
-'The ids that an object, or an event, names as what it belongs to, such as its customer and its charge';
+'The ids that an object, or an event, names as what it belongs to, such as its customer and its charge; not what its metadata name, which is the merchant''s and perhaps about somebody else';
 
 CREATE OR REPLACE FUNCTION stripe_portal.lock_forgotten(customer text)
 RETURNS void

@@ -252,7 +252,8 @@ stripe_keep_fields(PG_FUNCTION_ARGS)
 }
 
 /*
- * The ids that are named in an object, or in an event, at whatever depth.
+ * The ids that are named in an object, or in an event, at whatever depth.  What
+ * stands in metadata is the merchant's: that may well name somebody else.
  */
 static void
 find_named(Jsonb *told, Named *named)
@@ -264,13 +265,15 @@ find_named(Jsonb *told, Named *named)
 	int			depth = 0;
 	int			whole_at = 0;	/* the depth of an object that is a reference */
 	bool		whole_is_customer = false;
+	bool		is_metadata = false;
 
-	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
+	while ((token = JsonbIteratorNext(&iterator, &value, is_metadata)) != WJB_DONE)
 	{
 		switch (token)
 		{
 			case WJB_KEY:
 				key = value;
+				is_metadata = sp_stripe_json_is(&key, "metadata");
 				continue;
 			case WJB_BEGIN_OBJECT:
 				depth++;
@@ -297,6 +300,7 @@ find_named(Jsonb *told, Named *named)
 				break;
 		}
 		key.type = jbvNull;
+		is_metadata = false;
 	}
 }
 

@@ -44,7 +44,9 @@ RETURN strpos(payload::text, customer) > 0
        OR strpos(payload::text, '\') > 0
        -- what is not known to name its customer may name a charge
        OR type IS NULL
-       OR type !~ '^(customer|invoice|invoiceitem|payment_intent|payment_method|product|price|plan|coupon)\.|^charge\.[a-z]+$';
+       OR type !~ '^(customer|invoice|invoiceitem|payment_intent|payment_method|product|price|plan|coupon)\.|^charge\.[a-z]+$'
+       -- a charge that is nobody's can be one of an intent that became theirs
+       OR payload::text ~ '"customer"\s*:\s*null';
 
 COMMENT ON FUNCTION stripe_portal.may_name(json, text, text) IS
 'Whether an event could name a customer, or something of theirs, by a look that is quicker than reading it';
@@ -87,6 +89,10 @@ BEGIN
             WHERE (e.livemode, e.account) = (note_forgotten.livemode, note_forgotten.account)
               AND stripe_portal.may_name(e.payload, e.type, note_forgotten.customer)
               AND stripe_portal.named_ids(stripe_portal.read_payload(e.payload)) && ids
+            UNION ALL
+            SELECT p.payment
+            FROM stripe_portal.invoice_payment AS p
+            WHERE (p.livemode, p.account) = (note_forgotten.livemode, note_forgotten.account) AND p.invoice = ANY (ids)
             UNION ALL
             SELECT d.id
             FROM stripe_portal.dispute AS d

@@ -130,8 +130,10 @@ BEGIN
     FOREACH this_part IN ARRAY parts LOOP
         place := NULL;
         FOR portion IN 1 .. most LOOP
-            place := stripe_portal.tick_portion(this_part, place);
             COMMIT;
+            -- whatever the session's default is: they have to see what others commit
+            SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+            place := stripe_portal.tick_portion(this_part, place);
             EXIT WHEN place IS NULL;
         END LOOP;
     END LOOP;
