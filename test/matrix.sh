@@ -105,6 +105,8 @@ install_release() {
     # A package that is installed there must start nothing.
     printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
     chmod 755 "$root/usr/sbin/policy-rc.d"
+    # one that was kept can have been interrupted within an installation
+    chroot "$root" dpkg --configure -a >>"$base/$1.log" 2>&1
 
     rm -rf "$root/src"
     mkdir "$root/src"
