@@ -90,6 +90,11 @@ GRANT SELECT (email) ON stripe_portal.customer TO regress_hand;
 GRANT UPDATE ON stripe_portal.access_rule TO regress_hand;
 GRANT EXECUTE ON FUNCTION stripe_is_active TO PUBLIC;
 ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC;
+-- as hosts of databases set them
+CREATE ROLE regress_anon;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_anon;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO regress_anon;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO regress_anon;
 
 CREATE TABLE before AS SELECT * FROM contents();
 CREATE VIEW rights AS
@@ -103,6 +108,7 @@ CREATE TABLE rights_before AS SELECT * FROM rights;
 SELECT count(*) AS offers, (SELECT count(*) FROM handled) AS handled FROM stripe_portal.winback_offer \gset
 
 ALTER EXTENSION stripe_portal UPDATE;
+SELECT * FROM rights WHERE grantee = 'regress_anon'::regrole;
 SELECT extversion = default_version AS current FROM pg_extension JOIN pg_available_extensions ON name = extname WHERE extname = 'stripe_portal';
 
 -- Every row is there, with all that was in it.  (Only a seeded one that nobody
@@ -163,8 +169,19 @@ INSERT INTO export VALUES ('cus_emil', 'letters');
 DROP EXTENSION stripe_portal CASCADE;
 SELECT count(*) AS left_over FROM pg_class WHERE relname LIKE 'event\_%' OR relname LIKE 'upgrade%';
 
+-- A fresh installation gives such roles nothing, either.
+CREATE EXTENSION stripe_portal SCHEMA "Odd Name";
+SELECT p.proname AS open FROM pg_proc AS p
+WHERE p.pronamespace IN ('"Odd Name"'::regnamespace, 'stripe_portal'::regnamespace)
+  AND EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+  AND has_function_privilege('regress_anon', p.oid, 'EXECUTE')
+UNION ALL SELECT c.relname FROM pg_class AS c
+WHERE c.relnamespace = 'stripe_portal'::regnamespace AND c.relkind IN ('r', 'v', 'p', 'S')
+  AND has_table_privilege('regress_anon', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+UNION ALL SELECT 'stripe_portal' WHERE has_schema_privilege('regress_anon', 'stripe_portal', 'USAGE, CREATE');
+
 \c :suite
 DROP DATABASE regress_fresh;
 DROP DATABASE regress_upgrade;
 DROP DATABASE regress_life;
-DROP ROLE regress_stranger, regress_app, "regress Operator", regress_mailer, regress_hand;
+DROP ROLE regress_stranger, regress_app, "regress Operator", regress_mailer, regress_hand, regress_anon;

@@ -6,6 +6,19 @@ DO $$
 DECLARE
     command text;
 BEGIN
+    -- Default privileges gave new objects to others; that they are without is the
+    -- extension's own state of them.
+    FOR command IN
+        SELECT format('REVOKE %s%s ON %s FROM %s', a.privilege_type, ' (' || quote_ident(t.column_name) || ')', t.target, a.grantee::regrole)
+        FROM pg_temp.upgrade_target AS t, aclexplode(t.acl) AS a
+        WHERE a.grantee NOT IN (0, t.owner)
+          AND NOT EXISTS (SELECT FROM pg_temp.upgrade_right AS r
+                          WHERE (r.target, r.privilege, r.grantee) = (t.target, a.privilege_type, a.grantee)
+                            AND r.column_name IS NOT DISTINCT FROM t.column_name)
+    LOOP
+        EXECUTE command;
+    END LOOP;
+
     FOR command IN
         SELECT format('GRANT %s%s ON %s TO %s%s', r.privilege, ' (' || quote_ident(r.column_name) || ')', t.target, r.grantee::regrole,
                       CASE WHEN r.is_grantable THEN ' WITH GRANT OPTION' END)
