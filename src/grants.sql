@@ -1,10 +1,10 @@
 -- Last part of the install script: every right in one place.
 --
 -- Nothing is for PUBLIC, nor for roles that default privileges give new objects
--- to; what an upgrade brings them, upgrade/end.sql takes back.  Who may do what is granted by the superuser who
--- installed the extension, function by function and table by table; the
--- functions that need more rights than their caller are SECURITY DEFINER
--- with a pinned search_path.
+-- to; what an upgrade brings them, upgrade/end.sql takes back.  Who may do what
+-- is granted by the superuser who installed the extension, function by function
+-- and table by table; the functions that need more rights than their caller are
+-- SECURITY DEFINER with a pinned search_path.
 --
 -- What PUBLIC has nothing of stays untouched: a script that so much as looks at
 -- an object's rights makes them the extension's own, and those that users were
@@ -42,7 +42,8 @@ BEGIN
               AND NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = t.typrelid AND c.relkind <> 'c')) AS o (name, acl, owner),
         LATERAL (SELECT DISTINCT grantee FROM aclexplode(o.acl) WHERE grantee <> o.owner) AS a
         WHERE e.extname = 'stripe_portal' AND d.deptype = 'e'
-          AND (a.grantee = 0 OR to_regclass('pg_temp.upgrade_right') IS NULL)
+          -- which is there in an upgrade, and in no temporary schema of anybody's
+          AND (a.grantee = 0 OR to_regproc('stripe_portal.upgrade_grant') IS NULL)
     LOOP
         EXECUTE format('REVOKE ALL ON %s FROM %s', object.name, object.grantee);
     END LOOP;
