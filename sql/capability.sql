@@ -151,13 +151,38 @@ SELECT count(*) FROM stripe_portal.subscription;
 RESET ROLE;
 REVOKE SELECT (email) ON stripe_portal.customer FROM regress_app;
 SELECT stripe_portal_revoke('regress_app', 'nothing');
+-- Of two that have columns of the same tables, one is taken back and the other is
+-- whole.  A right that was granted by hand is not the capability it is part of.
+CREATE FUNCTION rights(role regrole) RETURNS SETOF record LANGUAGE sql AS $$
+    SELECT o.object, a.privilege_type, a.is_grantable
+    FROM (SELECT proname, proacl FROM pg_proc UNION ALL SELECT relname, relacl FROM pg_class UNION ALL SELECT nspname, nspacl FROM pg_namespace
+          UNION ALL SELECT c.relname || '.' || a.attname, a.attacl FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid) AS o (object, acl), aclexplode(o.acl) AS a
+    WHERE a.grantee = role $$;
+CREATE FUNCTION more(role regrole, than regrole, OUT object text, OUT privilege text, OUT is_grantable boolean) RETURNS SETOF record LANGUAGE sql AS $$
+    SELECT * FROM rights(role) AS r (object text, privilege text, is_grantable boolean)
+    EXCEPT SELECT * FROM rights(than) AS r (object text, privilege text, is_grantable boolean) $$;
+CREATE ROLE regress_both;
+SELECT stripe_portal_grant('regress_both', 'customer'), stripe_portal_grant('regress_both', 'reader'), stripe_portal_grant('regress_nobody', 'customer');
+GRANT EXECUTE ON FUNCTION stripe_drift TO regress_both;
+SELECT stripe_portal_revoke('regress_both', 'reader');
+SELECT * FROM more('regress_both', 'regress_nobody');
+SELECT * FROM more('regress_nobody', 'regress_both');
+SET ROLE regress_both;
+SELECT id FROM stripe_portal.customer;
+RESET ROLE;
+REVOKE EXECUTE ON FUNCTION stripe_drift FROM regress_both;
+SELECT stripe_portal_grant('regress_both', 'reader'), stripe_portal_revoke('regress_both', 'customer');
+SELECT * FROM more('regress_both', 'regress_reader');
+SELECT * FROM more('regress_reader', 'regress_both');
+SELECT stripe_portal_revoke('regress_both', 'reader'), stripe_portal_revoke('regress_nobody', 'customer');
+DROP FUNCTION more, rights;
 SELECT count(stripe_portal_revoke(r, c)) FROM unnest('{regress_app,regress_webhook,regress_reader,"\"regress Operator\"",regress_nobody}'::regrole[]) AS r,
     unnest('{app,webhook,reader,operator}'::text[]) AS c;
 SELECT pg_describe_object(s.classid, s.objid, 0) AS left_over
 FROM pg_shdepend AS s WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND s.refobjid IN (SELECT oid FROM pg_roles WHERE rolname LIKE 'regress%');
 
-DROP ROLE regress_app, regress_webhook, regress_reader, "regress Operator", regress_nobody;
+DROP ROLE regress_app, regress_webhook, regress_reader, "regress Operator", regress_nobody, regress_both;
 SELECT FROM stripe_api('POST', '/v1/test_helpers/stand_in/reset', '{"state": true}');
 TRUNCATE stripe_portal.event, stripe_portal.customer, stripe_portal.product, stripe_portal.price, stripe_portal.subscription,
     stripe_portal.subscription_change, stripe_portal.subscriber_change, stripe_portal.session, stripe_portal.configuration, stripe_portal.billing_portal_configuration,

@@ -306,6 +306,11 @@ SELECT customer, rule, count(*) FROM stripe_portal.winback_offer GROUP BY 1, 2 O
 SELECT stripe_forget('cus_nobody');
 SELECT stripe_forget('cus_other', 'acct_1');
 SELECT stripe_forget('');
+-- the id of something else
+SELECT stripe_forget('more_other');
+-- of whom there is an event, and no row
+SELECT receive(event('evt_ledger', 'checkout.session.completed', '{"id": "cs_1", "object": "checkout.session", "customer": "cus_ledger", "customer_details": {"name": "plant"}}'));
+SELECT * FROM stripe_forget('cus_ledger');
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT stripe_forget('cus_other');
 ROLLBACK;

@@ -81,6 +81,14 @@ SELECT stripe_my_portal_session('https://app.example.com') LIKE 'http%' AS url;
 SELECT customer, opened_by FROM opened();
 UPDATE stripe_portal.customer_role SET customer = 'cus_2';
 RESET SESSION AUTHORIZATION;
+-- A deleted customer is nobody, whoever names them.
+INSERT INTO stripe_portal.customer (id, livemode, deleted, event, event_created) VALUES ('cus_gone', false, true, '', now());
+UPDATE stripe_portal.customer_role SET customer = 'cus_gone' WHERE role = 'regress_jenny';
+SET SESSION AUTHORIZATION regress_jenny;
+SELECT stripe_my_portal_session('https://app.example.com');
+RESET SESSION AUTHORIZATION;
+UPDATE stripe_portal.customer_role SET customer = 'cus_1';
+DELETE FROM stripe_portal.customer WHERE id = 'cus_gone';
 -- of a connected account
 UPDATE stripe_portal.customer_role SET account = 'acct_1';
 SET SESSION AUTHORIZATION regress_jenny;

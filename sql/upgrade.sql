@@ -82,9 +82,13 @@ CREATE ROLE regress_stranger;
 CREATE ROLE regress_app;
 CREATE ROLE "regress Operator";
 CREATE ROLE regress_mailer;
+CREATE ROLE regress_reader;
 CREATE ROLE regress_hand;
 SELECT stripe_portal_grant('regress_app', 'app'), stripe_portal_grant('"regress Operator"', 'operator'),
-    stripe_portal_grant('"regress Operator"', 'reader'), stripe_portal_grant('regress_mailer', 'mailer');
+    stripe_portal_grant('"regress Operator"', 'reader'), stripe_portal_grant('regress_mailer', 'mailer'),
+    stripe_portal_grant('regress_reader', 'reader');
+GRANT SELECT (error) ON stripe_portal.tick_run TO regress_reader;
+GRANT SELECT ON stripe_portal.tick_status, stripe_portal.event_failed TO regress_hand;
 GRANT EXECUTE ON FUNCTION stripe_receive_webhook(bytea, text, timestamptz), stripe_winback_claim TO regress_hand WITH GRANT OPTION;
 GRANT SELECT (email) ON stripe_portal.customer TO regress_hand;
 GRANT UPDATE ON stripe_portal.access_rule TO regress_hand;
@@ -121,8 +125,13 @@ FROM (SELECT relation, count(*) FROM before GROUP BY 1) AS b LEFT JOIN (SELECT r
 WHERE a.count IS DISTINCT FROM b.count AND relation NOT IN (SELECT relation FROM seed WHERE NOT content ? 'is_called');
 SELECT count(*) - :offers AS offers, (SELECT count(*) - :handled FROM handled) AS handled FROM stripe_portal.winback_offer;
 
--- Every right is there; PUBLIC has none.
-SELECT * FROM (TABLE rights_before EXCEPT TABLE rights) AS lost;
+-- Every right is there, but for what a capability does not stand for any more:
+-- beyond that there is what was granted by hand.  PUBLIC has none.
+SELECT * FROM (TABLE rights_before EXCEPT TABLE rights) AS lost ORDER BY grantee::text, object;
+CREATE ROLE regress_fresh;
+SELECT FROM stripe_portal_grant('regress_fresh', 'reader');
+SELECT object, privilege_type AS more FROM rights WHERE grantee = 'regress_reader'::regrole
+EXCEPT SELECT object, privilege_type FROM rights WHERE grantee = 'regress_fresh'::regrole;
 SELECT p.oid::regprocedure AS open_function
 FROM pg_proc AS p JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'stripe_portal'
@@ -134,7 +143,7 @@ WHERE c.relnamespace = 'stripe_portal'::regnamespace AND c.relkind IN ('r', 'v',
        OR has_any_column_privilege('regress_stranger', c.oid, 'SELECT, INSERT, UPDATE, REFERENCES'));
 -- who had a capability has it whole, with what is new in it
 SELECT r.role, c.capability, c.object AS missing
-FROM (VALUES ('regress_app', 'app'), ('regress Operator', 'operator'), ('regress Operator', 'reader'), ('regress_mailer', 'mailer')) AS r (role, capability)
+FROM (VALUES ('regress_app', 'app'), ('regress Operator', 'operator'), ('regress Operator', 'reader'), ('regress_mailer', 'mailer'), ('regress_reader', 'reader')) AS r (role, capability)
 JOIN stripe_portal.capability AS c USING (capability)
 LEFT JOIN pg_proc AS p ON c.privilege = 'EXECUTE' AND p.proname = c.object
 WHERE NOT CASE c.privilege WHEN 'EXECUTE' THEN has_function_privilege(r.role, p.oid, 'EXECUTE')
@@ -184,4 +193,4 @@ UNION ALL SELECT 'stripe_portal' WHERE has_schema_privilege('regress_anon', 'str
 DROP DATABASE regress_fresh;
 DROP DATABASE regress_upgrade;
 DROP DATABASE regress_life;
-DROP ROLE regress_stranger, regress_app, "regress Operator", regress_mailer, regress_hand, regress_anon;
+DROP ROLE regress_stranger, regress_app, "regress Operator", regress_mailer, regress_reader, regress_fresh, regress_hand, regress_anon;

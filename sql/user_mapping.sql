@@ -110,6 +110,11 @@ FROM (VALUES (1, 'number', '"1"'::jsonb), (2, 'number', '"01"'), (3, 'number', '
              (6, 'number', '"1 OR true"'), (7, 'number', '"1.0"'), (8, 'big', '"9223372036854775807"'), (9, 'big', '"9223372036854775808"'),
              (10, 'big', '"99999999999999999999"'), (11, 'name', '"jenny"'), (12, 'name', '"Jenny"'), (13, 'name', '""')) AS t (n, user_column, user_id)
 ORDER BY n;
+-- A deleted customer is nobody, whoever names them.
+SELECT who_by('name', '"jenny"');
+UPDATE stripe_portal.customer SET deleted = true WHERE id = 'cus_2';
+SELECT who_by('name', '"jenny"');
+UPDATE stripe_portal.customer SET deleted = false WHERE id = 'cus_2';
 -- What the owner of the table could make it run, runs as that owner.
 SET ROLE regress_application;
 CREATE FUNCTION "The App".hook(text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'run as %', current_user; RETURN true; END $$;
@@ -147,7 +152,8 @@ SELECT stripe_portal_map_users();
 SET SESSION AUTHORIZATION regress_gateway;
 SET ROLE regress_web_user;
 SELECT claims, who(claims) FROM (VALUES (1, '{"sub": "1", "stripe_customer": "cus_2"}'::jsonb), (2, '{"sub": "1"}'),
-    (3, '{"stripe_customer": 2}'), (4, '{"stripe_customer": ["cus_2"]}'), (5, '{"stripe_customer": {"id": "cus_2"}}')) AS t (n, claims) ORDER BY n;
+    (3, '{"stripe_customer": 2}'), (4, '{"stripe_customer": ["cus_2"]}'), (5, '{"stripe_customer": {"id": "cus_2"}}'),
+    (6, '{"stripe_customer": "cus_5_deleted"}')) AS t (n, claims) ORDER BY n;
 SELECT stripe_portal_map_users(metadata_key => 'user_id');
 UPDATE stripe_portal.user_mapping SET metadata_key = 'team';
 RESET SESSION AUTHORIZATION;

@@ -167,7 +167,35 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.stripe_portal_grant(regrole, text) IS
-'Lets a role do what a capability stands for: app, customer, webhook, mailer, reader or operator; what each is, is in stripe_portal.capability. A role can have several. Can be repeated; after an upgrade, which may bring functions, who had a capability whole has it whole. For the owner of the extension; error 22023 for an unknown capability';
+'Lets a role do what a capability stands for: app, customer, webhook, mailer, reader or operator; what each is, is in stripe_portal.capability. A role can have several. Can be repeated; after an upgrade, which may bring functions, who had a capability whole has it whole, and nothing that it does not stand for any more. For the owner of the extension; error 22023 for an unknown capability';
+
+CREATE OR REPLACE FUNCTION stripe_portal.capabilities_of(role regrole)
+RETURNS SETOF text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.capability
+    FROM stripe_portal.capability AS c
+    CROSS JOIN LATERAL (
+        SELECT p.proacl
+        FROM stripe_portal.capability_target(c.privilege, c.object) AS t (target)
+        JOIN pg_proc AS p ON p.oid = to_regprocedure(regexp_replace(t.target, '^[A-Z]+ ', ''))
+        WHERE c.privilege = 'EXECUTE'
+        UNION ALL
+        SELECT n.nspacl FROM pg_namespace AS n WHERE c.privilege = 'USAGE' AND n.nspname = c.object
+        UNION ALL
+        SELECT r.relacl || a.attacl
+        FROM pg_class AS r
+        LEFT JOIN pg_attribute AS a
+            ON a.attrelid = r.oid AND a.attname = ANY (string_to_array(substring(c.privilege FROM '[(](.*)[)]'), ', '))
+        WHERE c.privilege LIKE 'SELECT%' AND r.oid = to_regclass(format('stripe_portal.%I', c.object))) AS on_it (acl)
+    GROUP BY c.capability
+    HAVING bool_and(EXISTS (SELECT FROM aclexplode(on_it.acl) AS granted
+                            WHERE granted.grantee = role AND granted.privilege_type = split_part(c.privilege, ' ', 1)))
+$$;
+
+COMMENT ON FUNCTION stripe_portal.capabilities_of(regrole) IS
+'The capabilities that a role was granted all of, itself and not by way of another role';
 
 CREATE OR REPLACE FUNCTION @extschema@.stripe_portal_revoke(role regrole, capability text)
 RETURNS void
@@ -179,17 +207,7 @@ DECLARE
     item record;
 BEGIN
     PERFORM stripe_portal.check_capability(role, capability);
-    -- Another capability is the role's if it has a function that no other one stands for.
-    kept := ARRAY(
-        SELECT DISTINCT c.capability
-        FROM stripe_portal.capability AS c
-        JOIN pg_proc AS p ON p.proname = c.object
-        JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
-        JOIN pg_extension AS e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid AND e.extname = 'stripe_portal'
-        CROSS JOIN aclexplode(p.proacl) AS a
-        WHERE c.privilege = 'EXECUTE' AND a.grantee = role AND c.capability <> stripe_portal_revoke.capability
-          AND NOT EXISTS (SELECT FROM stripe_portal.capability AS other
-                          WHERE other.privilege = 'EXECUTE' AND other.object = c.object AND other.capability <> c.capability));
+    kept := ARRAY(SELECT c FROM stripe_portal.capabilities_of(role) AS c WHERE c <> stripe_portal_revoke.capability);
     FOR item IN
         SELECT c.privilege, t.target
         FROM stripe_portal.capability AS c, stripe_portal.capability_target(c.privilege, c.object) AS t (target)
@@ -199,8 +217,10 @@ BEGIN
     LOOP
         EXECUTE format('REVOKE %s ON %s FROM %s', item.privilege, item.target, role);
     END LOOP;
+    -- of a table or a list of columns this took what others have of them, too
+    PERFORM @extschema@.stripe_portal_grant(role, c) FROM unnest(kept) AS c;
 END
 $$;
 
 COMMENT ON FUNCTION @extschema@.stripe_portal_revoke(regrole, text) IS
-'Takes a capability back from a role, but for what another one that it has stands for as well, and the right to use the schema of the functions. What was granted by hand besides stays. For the owner of the extension; error 22023 for an unknown capability';
+'Takes a capability back from a role, but for what another one that it has whole stands for as well, and the right to use the schema of the functions. What was granted by hand besides stays, but for columns of a table that the capability has all of. For the owner of the extension; error 22023 for an unknown capability';

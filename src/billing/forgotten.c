@@ -78,6 +78,7 @@ static SpQuery note_forgotten = {
 static bool nobody_is_forgotten(void);
 static void find_named(Jsonb *told, Named *named);
 static void add_named(Named *named, const JsonbValue *id, bool is_customer);
+static bool is_of_customer(Jsonb *told);
 static bool is_reference(const JsonbValue *key);
 static ArrayType *id_array(List *ids);
 static void lock_person(text *customer, LOCKMODE mode);
@@ -118,7 +119,11 @@ sp_billing_is_forgotten(Jsonb *told, const char *id, bool livemode, const char *
 
 	find_named(told, &named);
 	if (id != NULL)
+	{
 		named.ids = lappend(named.ids, cstring_to_text(id));
+		if (named.customer == NULL && is_of_customer(told))
+			named.customer = llast(named.ids);
+	}
 	lock_person(named.customer, ShareLock);
 	if (nobody_is_forgotten())
 		return false;
@@ -315,6 +320,18 @@ add_named(Named *named, const JsonbValue *id, bool is_customer)
 	named->ids = lappend(named->ids, copy);
 	if (is_customer && named->customer == NULL)
 		named->customer = copy;
+}
+
+/*
+ * Is this a customer, or an event about one?
+ */
+static bool
+is_of_customer(Jsonb *told)
+{
+	JsonbContainer *object = sp_stripe_json_object(sp_stripe_json_object(&told->root, "data"), "object");
+	JsonbValue *kind = sp_stripe_json_get(object != NULL ? object : &told->root, "object");
+
+	return kind != NULL && sp_stripe_json_is(kind, "customer");
 }
 
 static bool

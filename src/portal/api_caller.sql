@@ -91,6 +91,14 @@ BEGIN
         END IF;
     END IF;
 
+    -- whatever still names them
+    IF EXISTS (SELECT FROM stripe_portal.customer AS k
+               WHERE (k.id, k.livemode, k.account) = (asking_customer.customer, asking_customer.livemode, asking_customer.account)
+                 AND k.deleted) THEN
+        customer := NULL;
+        problem := 'The customer is deleted.';
+    END IF;
+
     IF customer IS NULL AND required THEN
         RAISE EXCEPTION 'it is not known which customer is asking'
             USING ERRCODE = 'insufficient_privilege', DETAIL = problem;
@@ -99,7 +107,7 @@ END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.asking_customer(boolean) IS
-'The customer who is asking: of the login role stripe_portal.gateway_role, by the request''s token or what stripe_portal_map_users was told; of any other, by stripe_portal.customer_role. If neither tells, error 42501, or NULL if that will do; for several customers always the error. Row-level security asks this once for each query';
+'The customer who is asking: of the login role stripe_portal.gateway_role, by the request''s token or what stripe_portal_map_users was told; of any other, by stripe_portal.customer_role. If neither tells, or the customer is deleted, error 42501, or NULL if that will do; for several customers always the error. Row-level security asks this once for each query';
 
 CREATE OR REPLACE FUNCTION @extschema@.stripe_portal_map_users(
     metadata_key text DEFAULT NULL,

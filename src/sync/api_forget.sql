@@ -51,6 +51,31 @@ RETURN strpos(payload::text, customer) > 0
 COMMENT ON FUNCTION stripe_portal.may_name(json, text, text) IS
 'Whether an event could name a customer, or something of theirs, by a look that is quicker than reading it';
 
+CREATE OR REPLACE FUNCTION stripe_portal.owned_ids(customer text, livemode boolean, account text)
+RETURNS SETOF text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT t.id
+    FROM (
+        SELECT c.id, c.id, c.livemode, c.account FROM stripe_portal.customer AS c
+        UNION ALL SELECT NULL, r.customer, r.livemode, r.account FROM stripe_portal.customer_role AS r
+        UNION ALL SELECT NULL, s.customer, s.livemode, s.account FROM stripe_portal.session AS s
+        UNION ALL SELECT c.subscription, c.customer, c.livemode, c.account FROM stripe_portal.subscription_change AS c
+        UNION ALL SELECT s.id, s.customer, s.livemode, s.account FROM stripe_portal.subscription AS s
+        UNION ALL SELECT m.id, m.customer, m.livemode, m.account FROM stripe_portal.payment_method AS m
+        UNION ALL SELECT p.id, p.customer, p.livemode, p.account FROM stripe_portal.promotion_code AS p
+        UNION ALL SELECT i.id, i.customer, i.livemode, i.account FROM stripe_portal.invoice AS i
+        UNION ALL SELECT n.id, n.customer, n.livemode, n.account FROM stripe_portal.payment_intent AS n
+        UNION ALL SELECT n.latest_charge, n.customer, n.livemode, n.account FROM stripe_portal.payment_intent AS n
+        UNION ALL SELECT a.charge, a.customer, a.livemode, a.account FROM stripe_portal.payment_attempt AS a
+    ) AS t (id, customer, livemode, account)
+    WHERE (t.customer, t.livemode, t.account) = (owned_ids.customer, owned_ids.livemode, owned_ids.account)
+$$;
+
+COMMENT ON FUNCTION stripe_portal.owned_ids(text, boolean, text) IS
+'What the tables know to be a customer''s: an id for each row that says so, NULL where it has none. No row: they know no such customer';
+
 CREATE OR REPLACE FUNCTION stripe_portal.note_forgotten(customer text, livemode boolean, account text)
 RETURNS text[]
 LANGUAGE plpgsql
@@ -61,20 +86,11 @@ DECLARE
     news bigint;
 BEGIN
     INSERT INTO stripe_portal.forgotten (id, livemode, account, customer)
-    SELECT DISTINCT t.id, note_forgotten.livemode, note_forgotten.account, note_forgotten.customer
-    FROM (
-        SELECT note_forgotten.customer, note_forgotten.customer, note_forgotten.livemode, note_forgotten.account
-        UNION ALL SELECT c.subscription, c.customer, c.livemode, c.account FROM stripe_portal.subscription_change AS c
-        UNION ALL SELECT s.id, s.customer, s.livemode, s.account FROM stripe_portal.subscription AS s
-        UNION ALL SELECT m.id, m.customer, m.livemode, m.account FROM stripe_portal.payment_method AS m
-        UNION ALL SELECT p.id, p.customer, p.livemode, p.account FROM stripe_portal.promotion_code AS p
-        UNION ALL SELECT i.id, i.customer, i.livemode, i.account FROM stripe_portal.invoice AS i
-        UNION ALL SELECT n.id, n.customer, n.livemode, n.account FROM stripe_portal.payment_intent AS n
-        UNION ALL SELECT n.latest_charge, n.customer, n.livemode, n.account FROM stripe_portal.payment_intent AS n
-        UNION ALL SELECT a.charge, a.customer, a.livemode, a.account FROM stripe_portal.payment_attempt AS a
-    ) AS t (id, customer, livemode, account)
-    WHERE (t.customer, t.livemode, t.account) = (note_forgotten.customer, note_forgotten.livemode, note_forgotten.account)
-      AND t.id IS NOT NULL
+    SELECT note_forgotten.customer, note_forgotten.livemode, note_forgotten.account, note_forgotten.customer
+    UNION
+    SELECT o.id, note_forgotten.livemode, note_forgotten.account, note_forgotten.customer
+    FROM stripe_portal.owned_ids(note_forgotten.customer, note_forgotten.livemode, note_forgotten.account) AS o (id)
+    WHERE o.id IS NOT NULL
     ON CONFLICT DO NOTHING;
 
     -- what only the ledger knows to be theirs, and what that is the key to
@@ -204,16 +220,21 @@ BEGIN
     PERFORM stripe_portal.lock_forgotten(customer);
     PERFORM stripe_portal.lock_changes(customer);
 
-    ids := stripe_portal.note_forgotten(customer, mode, account);
-    IF cardinality(ids) = 1
-       AND NOT EXISTS (SELECT FROM stripe_portal.customer AS c WHERE (c.id, c.livemode, c.account) = (stripe_forget.customer, mode, stripe_forget.account))
-       AND NOT EXISTS (SELECT FROM stripe_portal.session AS s WHERE (s.customer, s.livemode, s.account) = (stripe_forget.customer, mode, stripe_forget.account))
-       AND NOT EXISTS (SELECT FROM stripe_portal.customer_role AS r WHERE (r.customer, r.livemode, r.account) = (stripe_forget.customer, mode, stripe_forget.account)) THEN
+    IF NOT EXISTS (SELECT FROM stripe_portal.owned_ids(customer, mode, stripe_forget.account))
+       -- only events may tell, and of something else they can have the id
+       AND NOT EXISTS (
+           SELECT FROM stripe_portal.event AS e
+           WHERE (e.livemode, e.account) = (mode, stripe_forget.account)
+             AND stripe_portal.may_name(e.payload, e.type, stripe_forget.customer)
+             AND jsonb_path_exists(stripe_portal.read_payload(e.payload),
+                                   '$.data.object ? (@.customer == $id || @.customer.id == $id || @.object == "customer" && @.id == $id)',
+                                   jsonb_build_object('id', stripe_forget.customer))) THEN
         RAISE EXCEPTION 'customer "%" is unknown', customer
             USING ERRCODE = 'no_data_found',
                   DETAIL = format('Nothing is known of this customer in %s mode%s.', CASE WHEN mode THEN 'live' ELSE 'test' END,
                                   CASE WHEN account = '' THEN '' ELSE format(' on account "%s"', account) END);
     END IF;
+    ids := stripe_portal.note_forgotten(customer, mode, account);
 
     -- The payloads before what is made of them: whoever replays an event holds its row.
     place := 'event';

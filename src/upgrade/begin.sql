@@ -35,20 +35,28 @@ SELECT t.target, t.object, t.column_name, a.privilege_type AS privilege, a.is_gr
 FROM pg_temp.upgrade_target AS t, aclexplode(t.acl) AS a
 WHERE a.grantee NOT IN (0, t.owner);
 
+-- What each capability stands for: before the upgrade, and when end.sql looks, after it.
+CREATE TEMPORARY VIEW upgrade_capability AS
+SELECT c.capability, split_part(c.privilege, ' ', 1) AS privilege, t.target, c.object, part.column_name
+FROM stripe_portal.capability AS c
+CROSS JOIN LATERAL stripe_portal.capability_target(c.privilege, c.object) AS t (target)
+LEFT JOIN LATERAL unnest(string_to_array(substring(c.privilege FROM '\((.*)\)'), ', ')) AS part (column_name) ON true;
+
 -- A role has a capability if it was granted all of it.
 CREATE TEMPORARY TABLE upgrade_holder AS
 SELECT holder.grantee, c.capability
-FROM stripe_portal.capability AS c
-CROSS JOIN LATERAL (
-    SELECT t.target, part.column_name
-    FROM stripe_portal.capability_target(c.privilege, c.object) AS t (target)
-    LEFT JOIN LATERAL unnest(string_to_array(substring(c.privilege FROM '\((.*)\)'), ', ')) AS part (column_name) ON true) AS t
+FROM pg_temp.upgrade_capability AS c
 CROSS JOIN (SELECT DISTINCT r.grantee FROM pg_temp.upgrade_right AS r) AS holder
 LEFT JOIN pg_temp.upgrade_right AS r
-    ON r.grantee = holder.grantee AND r.target = t.target AND r.privilege = split_part(c.privilege, ' ', 1)
-   AND r.column_name IS NOT DISTINCT FROM t.column_name
+    ON r.grantee = holder.grantee AND r.target = c.target AND r.privilege = c.privilege
+   AND r.column_name IS NOT DISTINCT FROM c.column_name
 GROUP BY 1, 2
 HAVING bool_and(r.grantee IS NOT NULL);
+
+CREATE TEMPORARY TABLE upgrade_held AS
+SELECT h.grantee, c.privilege, c.object, c.column_name
+FROM pg_temp.upgrade_holder AS h
+JOIN pg_temp.upgrade_capability AS c USING (capability);
 
 -- What PUBLIC was granted by hand is taken back in this way too, or grants.sql
 -- would make the other rights on the object the extension's own.

@@ -1,11 +1,32 @@
 -- Last part of the upgrade script to the current version: what roles were
 -- granted is theirs again where an object was made anew, also with other
--- arguments; and who had a capability has it whole.
+-- arguments; and who had a capability has it whole, and nothing that it does not
+-- stand for any more.
 
 DO $$
 DECLARE
     command text;
 BEGIN
+    -- With an option to grant, it was granted by hand.
+    FOR command IN
+        WITH gone AS (
+            DELETE FROM pg_temp.upgrade_right AS r
+            USING (TABLE pg_temp.upgrade_held
+                   EXCEPT
+                   SELECT h.grantee, c.privilege, c.object, c.column_name
+                   FROM pg_temp.upgrade_holder AS h
+                   JOIN pg_temp.upgrade_capability AS c USING (capability)) AS held
+            WHERE (r.grantee, r.privilege, r.object) = (held.grantee, held.privilege, held.object)
+              AND r.column_name IS NOT DISTINCT FROM held.column_name
+              AND NOT r.is_grantable
+            RETURNING r.*)
+        SELECT format('REVOKE %s%s ON %s FROM %s', g.privilege, ' (' || quote_ident(g.column_name) || ')', g.target, g.grantee::regrole)
+        FROM gone AS g
+        WHERE g.target IN (SELECT t.target FROM pg_temp.upgrade_target AS t)
+    LOOP
+        PERFORM stripe_portal.upgrade_grant(command);
+    END LOOP;
+
     -- Default privileges gave new objects to others; that they are without is the
     -- extension's own state of them.
     FOR command IN
@@ -32,10 +53,9 @@ BEGIN
           AND NOT EXISTS (SELECT FROM aclexplode(t.acl) AS a
                           WHERE a.grantee = r.grantee AND a.privilege_type = r.privilege AND a.is_grantable >= r.is_grantable)
         UNION ALL
-        SELECT format('GRANT %s ON %s TO %s', c.privilege, t.target, h.grantee::regrole)
+        SELECT format('GRANT %s%s ON %s TO %s', c.privilege, ' (' || quote_ident(c.column_name) || ')', c.target, h.grantee::regrole)
         FROM pg_temp.upgrade_holder AS h
-        JOIN stripe_portal.capability AS c USING (capability),
-        stripe_portal.capability_target(c.privilege, c.object) AS t (target)
+        JOIN pg_temp.upgrade_capability AS c USING (capability)
     LOOP
         PERFORM stripe_portal.upgrade_grant(command);
     END LOOP;
@@ -43,5 +63,5 @@ END
 $$;
 
 DROP FUNCTION stripe_portal.upgrade_grant;
-DROP TABLE pg_temp.upgrade_holder, pg_temp.upgrade_right, pg_temp.upgrade_before;
-DROP VIEW pg_temp.upgrade_target;
+DROP TABLE pg_temp.upgrade_held, pg_temp.upgrade_holder, pg_temp.upgrade_right, pg_temp.upgrade_before;
+DROP VIEW pg_temp.upgrade_capability, pg_temp.upgrade_target;

@@ -30,6 +30,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "billing/forgotten.h"
@@ -90,6 +91,7 @@ static SpQuery body_is_forgotten = {
 	.sql = "SELECT FROM stripe_portal.forgotten AS f"
 	" WHERE position(convert_to('\"' || f.id || '\"', 'UTF8') IN $1) > 0 LIMIT 1",
 	.expected = SPI_OK_SELECT,
+	.read_only = true,
 	.types = {BYTEAOID}
 };
 
@@ -247,7 +249,8 @@ sp_webhook_take_forgotten(SpDelivery *delivery)
 	if (event->unreadable)
 	{
 		told = PointerGetDatum(cstring_to_text_with_len(delivery->payload, delivery->payload_len));
-		delivery->forgotten = sp_query_run(&body_is_forgotten, &told, NULL, InvalidSnapshot) > 0;
+		sp_billing_lock_unnamed();
+		delivery->forgotten = sp_query_run(&body_is_forgotten, &told, NULL, GetLatestSnapshot()) > 0;
 	}
 	else if (sp_billing_is_forgotten(event->jsonb, event->object_id, event->livemode, event->account))
 	{
