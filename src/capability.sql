@@ -143,7 +143,7 @@ $$;
 COMMENT ON FUNCTION stripe_portal.check_capability(regrole, text) IS
 'Raises 22023 unless there is such a capability, and a role to give it to';
 
-CREATE OR REPLACE FUNCTION @extschema@.stripe_portal_grant(role regrole, capability text)
+CREATE OR REPLACE FUNCTION stripe_portal.grant_capability(role regrole, capability text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -151,18 +151,31 @@ AS $$
 DECLARE
     item record;
 BEGIN
+    FOR item IN
+        SELECT c.privilege, t.target
+        FROM stripe_portal.capability AS c, stripe_portal.capability_target(c.privilege, c.object) AS t (target)
+        WHERE c.capability = grant_capability.capability
+    LOOP
+        EXECUTE format('GRANT %s ON %s TO %s', item.privilege, item.target, role);
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION stripe_portal.grant_capability(regrole, text) IS
+'Grants a role what a capability stands for';
+
+CREATE OR REPLACE FUNCTION @extschema@.stripe_portal_grant(role regrole, capability text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
     PERFORM stripe_portal.check_capability(role, capability);
     -- where the functions are may be closed to the role
     IF NOT has_schema_privilege(role, '@extschema@'::regnamespace, 'USAGE') THEN
         EXECUTE format('GRANT USAGE ON SCHEMA %s TO %s', '@extschema@'::regnamespace, role);
     END IF;
-    FOR item IN
-        SELECT c.privilege, t.target
-        FROM stripe_portal.capability AS c, stripe_portal.capability_target(c.privilege, c.object) AS t (target)
-        WHERE c.capability = stripe_portal_grant.capability
-    LOOP
-        EXECUTE format('GRANT %s ON %s TO %s', item.privilege, item.target, role);
-    END LOOP;
+    PERFORM stripe_portal.grant_capability(role, capability);
 END
 $$;
 
@@ -218,7 +231,7 @@ BEGIN
         EXECUTE format('REVOKE %s ON %s FROM %s', item.privilege, item.target, role);
     END LOOP;
     -- of a table or a list of columns this took what others have of them, too
-    PERFORM @extschema@.stripe_portal_grant(role, c) FROM unnest(kept) AS c;
+    PERFORM stripe_portal.grant_capability(role, c) FROM unnest(kept) AS c;
 END
 $$;
 
