@@ -43,6 +43,7 @@ ROLLBACK;
 SELECT kind, classification, repaired, count(*) FROM stripe_drift(repair => true) GROUP BY 1, 2, 3;
 SELECT status, count(*) FROM stripe_portal.subscription GROUP BY status ORDER BY 1;
 SELECT count(*) FROM stripe_drift();
+SELECT count(*) FROM stripe_drift(account => NULL);
 
 -- One of each kind.
 SELECT FROM stand_in('POST', 'reset', '{"state": true}');

@@ -111,6 +111,10 @@ CALL stripe_sync('{customer}', created_from => '2020-01-01');
 SELECT state FROM shown WHERE id = 'cus_7';
 CALL stripe_sync('{customer}');
 SELECT state FROM shown WHERE id = 'cus_7';
+-- from the first to the last of the key's own account, and none at all
+CALL stripe_sync('{customer}', created_from => '-infinity', created_to => 'infinity', account => NULL);
+CALL stripe_sync('{customer}', created_from => 'infinity');
+CALL stripe_sync('{customer}', created_to => '-infinity', dry_run => true);
 -- but not with the key of another account
 SELECT FROM stand_in('POST', 'reset', '{"state": true}');
 INSERT INTO stripe_portal.customer (id, livemode, event, event_created)

@@ -66,6 +66,8 @@ SELECT customer, waits_for FROM stripe_portal.winback_outbox WHERE state = 'clai
 SELECT stripe_winback_claim(0);
 SELECT stripe_winback_claim(1, '0');
 SELECT stripe_winback_claim(1, '2 days');
+SELECT stripe_winback_claim(NULL);
+SELECT stripe_winback_claim(1, NULL);
 
 -- Reporting: by the lease, as often as one likes.
 SELECT stripe_winback_sent(offer, gen_random_uuid()) AS others, stripe_winback_sent(gen_random_uuid(), lease) AS nothing, stripe_winback_sent(offer, NULL) AS none FROM claimed WHERE customer = 'cus_a';

@@ -156,11 +156,12 @@ CREATE OR REPLACE PROCEDURE @extschema@.stripe_catch_up(account text DEFAULT '')
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    kinds text[] := stripe_portal.catch_up_plan(account);
+    here CONSTANT text := coalesce(account, '');
+    kinds CONSTANT text[] := stripe_portal.catch_up_plan(here);
 BEGIN
     COMMIT;
-    CALL stripe_portal.sync_run(kinds, account);
-    PERFORM stripe_portal.catch_up_done(kinds, account);
+    CALL stripe_portal.sync_run(kinds, here);
+    PERFORM stripe_portal.catch_up_done(kinds, here);
     COMMIT;
 END
 $$;

@@ -326,6 +326,7 @@ BEGIN
     IF repair THEN
         PERFORM stripe_portal.check_can_write('stripe_drift() with repair');
     END IF;
+    account := coalesce(account, '');
     -- all is read before anything is written
     found := ARRAY(SELECT row(d.*)::stripe_portal.drift
                    FROM stripe_portal.find_drift(

@@ -402,6 +402,15 @@ DECLARE
     kinds text[] := stripe_portal.sync_kinds(objects);
     place text;
 BEGIN
+    account := coalesce(account, '');
+    created_from := nullif(created_from, '-infinity');
+    created_to := nullif(created_to, 'infinity');
+    IF NOT isfinite(created_from) OR NOT isfinite(created_to) THEN
+        RAISE EXCEPTION 'nothing was created in that time'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'It begins with created_from, and ends before created_to.';
+    END IF;
+
     IF dry_run THEN
         PERFORM stripe_portal.sync_dry_run(kinds, created_from, created_to, account);
         RETURN;
@@ -429,4 +438,4 @@ END
 $$;
 
 COMMENT ON PROCEDURE @extschema@.stripe_sync(text[], timestamptz, timestamptz, boolean, text) IS
-'Reads all objects that the tables hold from Stripe, canceled subscriptions included, and makes the tables show them, unless these show something newer. Commits after each page, so it can not be called in a transaction; a run that was broken off goes on where it was, and several at once share the work. objects: kinds of them, NULL for all (see stripe_portal.sync_kind). created_from, created_to: only what was created from the one on and before the other; NULL: no limit. Payment methods and entitlements are listed per customer, a request for each, after all else: there the times are those of the customers; portal configurations are always read as a whole. dry_run: writes nothing and tells in NOTICEs how many would be new or changed. account: a connected account. How far it is: stripe_portal.sync_progress. Errors as in stripe_api; a kind that the key has no right to read is refused, and the others are read';
+'Reads all objects that the tables hold from Stripe, canceled subscriptions included, and makes the tables show them, unless these show something newer. Commits after each page, so it can not be called in a transaction; a run that was broken off goes on where it was, and several at once share the work. objects: kinds of them, NULL for all (see stripe_portal.sync_kind). created_from, created_to: only what was created from the one on and before the other; NULL or infinite: no limit. Payment methods and entitlements are listed per customer, a request for each, after all else: there the times are those of the customers; portal configurations are always read as a whole. dry_run: writes nothing and tells in NOTICEs how many would be new or changed. account: a connected account; NULL or empty is the key''s own. How far it is: stripe_portal.sync_progress. Errors as in stripe_api; a kind that the key has no right to read is refused, and the others are read';

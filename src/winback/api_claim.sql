@@ -63,7 +63,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM stripe_portal.check_can_write('stripe_winback_claim()');
-    IF n < 1 OR lease_for <= '0' OR lease_for > '1 day' THEN
+    IF (n >= 1 AND lease_for > '0' AND lease_for <= '1 day') IS NOT TRUE THEN
         RAISE EXCEPTION 'n must be at least 1, and a lease last up to a day'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;

@@ -238,6 +238,7 @@ DECLARE
     answer record;
 BEGIN
     PERFORM stripe_portal.check_can_write('stripe_refresh_coupon()');
+    account := coalesce(account, '');
     IF coalesce(livemode, stripe_portal.key_livemode()) <> stripe_portal.key_livemode() THEN
         RAISE EXCEPTION 'the configured key is not for % mode', CASE WHEN livemode THEN 'live' ELSE 'test' END
             USING ERRCODE = 'invalid_parameter_value';
