@@ -192,6 +192,42 @@ SELECT count(*) IS NOT NULL AS ran FROM hostile.stripe_churn_leak();
 SELECT count(*) IS NOT NULL AS ran FROM hostile.stripe_drift(repair => true);
 SELECT count(hostile.stripe_portal_configure('hostile', true, false)), count(hostile.stripe_portal_configuration_apply('hostile'));
 SELECT count(hostile.stripe_portal_session('cus_1', 'https://app.example.com')), count(hostile.stripe_portal_grant('regress_mallory', 'reader'));
+-- The owner of the schema puts another in its place, with functions of her own.
+SELECT format('GRANT CREATE ON DATABASE %I TO regress_mallory', current_database()) \gexec
+SET ROLE regress_mallory;
+ALTER SCHEMA hostile RENAME TO aside;
+CREATE SCHEMA hostile;
+GRANT USAGE ON SCHEMA hostile TO PUBLIC;
+SET search_path = pg_catalog, pg_temp;
+DO $$
+DECLARE
+    function record;
+BEGIN
+    FOR function IN
+        SELECT p.oid, p.proname, p.prokind FROM pg_proc AS p
+        WHERE p.pronamespace = 'aside'::regnamespace AND p.prorettype <> 'trigger'::regtype
+          AND EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+    LOOP
+        EXECUTE format('CREATE %s hostile.%I(%s)%s LANGUAGE plpgsql AS %L', CASE function.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END,
+                       function.proname, pg_get_function_arguments(function.oid), ' RETURNS ' || pg_get_function_result(function.oid),
+                       format('BEGIN RAISE %L; END', function.proname || ' is hijacked'));
+    END LOOP;
+END $$;
+SELECT count(*) > 40 AS functions FROM pg_proc WHERE pronamespace = 'hostile'::regnamespace;
+RESET search_path;
+RESET ROLE;
+CREATE ROLE regress_analyst;
+SELECT aside.stripe_portal_grant('regress_analyst', 'reader'), aside.stripe_portal_grant('regress_analyst', 'customer'), aside.stripe_portal_revoke('regress_analyst', 'customer');
+SELECT count(x) FROM aside.stripe_churn_report() AS x;
+SELECT count(*) IS NOT NULL AS ran FROM aside.stripe_churn_leak();
+SELECT count(*) IS NOT NULL AS ran FROM aside.stripe_churn_rate();
+SELECT stripe_portal.money(123456, 'kwd'), stripe_portal.money_short(123456, 'kwd');
+CALL aside.stripe_portal_tick();
+SELECT part, error FROM stripe_portal.tick_status WHERE state <> 'done';
+DROP OWNED BY regress_analyst;
+DROP ROLE regress_analyst;
+ALTER SCHEMA hostile RENAME TO hers;
+ALTER SCHEMA aside RENAME TO hostile;
 -- All that she can do is what any owner of a schema can: be rid of it.
 BEGIN;
 SET LOCAL ROLE regress_mallory;

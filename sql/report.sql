@@ -132,7 +132,7 @@ FROM stripe_churn_leak('[2026-03-01,2026-05-01)');
 -- With other assumptions: two weeks are too short for Ben to count as won back.
 SELECT month, currency, cancellation_recovered, recoverable, assumed_within, assumed_cancellation_rate, assumed_payment_rate
 FROM stripe_churn_leak('[2026-03-01,2026-04-01)', won_back_within => '14 days', cancellation_save_rate => 0.5, payment_save_rate => 0);
--- the page makes the same assumptions by itself, since it names every argument
+-- the page makes the same assumptions
 SELECT p.data = jsonb_agg(l) AS same, count(*) > 0 AS any
 FROM (SELECT stripe_portal.page_data('[2026-03-01,2026-05-01)', '', false) -> 'leak') AS p (data), stripe_churn_leak('[2026-03-01,2026-05-01)', '', false) AS l
 GROUP BY p.data;

@@ -169,11 +169,13 @@ RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    schema CONSTANT regnamespace := (SELECT e.extnamespace FROM pg_extension AS e WHERE e.extname = 'stripe_portal');
 BEGIN
     PERFORM stripe_portal.check_capability(role, capability);
     -- where the functions are may be closed to the role
-    IF NOT has_schema_privilege(role, '@extschema@'::regnamespace, 'USAGE') THEN
-        EXECUTE format('GRANT USAGE ON SCHEMA %s TO %s', '@extschema@'::regnamespace, role);
+    IF NOT has_schema_privilege(role, schema, 'USAGE') THEN
+        EXECUTE format('GRANT USAGE ON SCHEMA %s TO %s', schema, role);
     END IF;
     PERFORM stripe_portal.grant_capability(role, capability);
 END

@@ -1,48 +1,5 @@
 -- churn: the reports on one page, to look at.
 
-CREATE OR REPLACE FUNCTION stripe_portal.page_data(period daterange, account text, livemode boolean)
-RETURNS jsonb
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
-AS $$
-DECLARE
-    -- the assumptions of stripe_churn_leak, as the test of reports compares them
-    won_back_within CONSTANT interval := '90 days';
-    cancellation_save_rate CONSTANT numeric := 0.1;
-    payment_save_rate CONSTANT numeric := 0.3;
-BEGIN
-    -- Exactly the declared types, so that no other function can be meant.
-    RETURN jsonb_build_object(
-        'bridge', (SELECT jsonb_agg(r) FROM @extschema@.stripe_mrr_bridge(period, account, livemode) AS r),
-        'rate', (SELECT jsonb_agg(r) FROM @extschema@.stripe_churn_rate(period, account, livemode) AS r),
-        'reason', (SELECT jsonb_agg(r) FROM @extschema@.stripe_churn('reason'::text, period, account, livemode) AS r),
-        'feedback', (
-            SELECT jsonb_agg(jsonb_build_object('currency', r.currency, 'name', stripe_portal.page_word(coalesce(r.key, 'no_answer')),
-                                                'mrr', r.mrr, 'customers', r.customers))
-            FROM @extschema@.stripe_churn('feedback'::text, period, account, livemode) AS r
-            WHERE r.voluntary),
-        'plan', (
-            SELECT jsonb_agg(jsonb_build_object('currency', r.currency, 'name', coalesce(p.name, r.key, 'not known'),
-                                                'mrr', r.mrr, 'customers', r.customers))
-            FROM @extschema@.stripe_churn('plan'::text, period, account, livemode) AS r
-            LEFT JOIN stripe_portal.product AS p ON (p.id, p.livemode, p.account) = (r.key, page_data.livemode, page_data.account)),
-        'retention', (SELECT jsonb_agg(r) FROM @extschema@.stripe_retention(period, account, livemode) AS r),
-        'decline', (SELECT jsonb_agg(r) FROM @extschema@.stripe_decline_report(period, account, livemode) AS r),
-        'recovery', (SELECT jsonb_agg(r) FROM @extschema@.stripe_decline_recovery(period, account, livemode) AS r),
-        'leak', (SELECT jsonb_agg(r) FROM @extschema@.stripe_churn_leak(period, account, livemode,
-                                                        won_back_within, cancellation_save_rate, payment_save_rate) AS r),
-        'risk', (SELECT jsonb_agg(r) FROM @extschema@.stripe_at_risk(account, livemode) AS r),
-        'comment', (
-            SELECT jsonb_agg(jsonb_build_object('currency', r.currency, 'at', r.at, 'name', coalesce(p.name, r.plan), 'comment', r.comment,
-                                                'feedback', coalesce(r.feedback, 'no_answer'), 'mrr', r.mrr) ORDER BY r.at DESC, r.subscription)
-            FROM @extschema@.stripe_cancel_comments(NULL::text, period, account, livemode) AS r
-            LEFT JOIN stripe_portal.product AS p ON (p.id, p.livemode, p.account) = (r.plan, page_data.livemode, page_data.account)));
-END
-$$;
-
-COMMENT ON FUNCTION stripe_portal.page_data(daterange, text, boolean) IS
-'What the page shows: each report once, as an array of its rows or null, with the names of products';
-
 CREATE OR REPLACE FUNCTION stripe_portal.page_rows(data jsonb, report text, currency text)
 RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

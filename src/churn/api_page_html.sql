@@ -14,33 +14,23 @@ COMMENT ON FUNCTION stripe_portal.html_escape(text) IS
 
 CREATE OR REPLACE FUNCTION stripe_portal.money(amount numeric, currency text)
 RETURNS text
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    value CONSTANT numeric := @extschema@.stripe_amount(amount, currency);
-BEGIN
-    RETURN to_char(value, 'FM9,999,999,999,999,999,990' || CASE scale(value) WHEN 0 THEN '' ELSE rpad('.', scale(value) + 1, '0') END);
-END
-$$;
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN (
+    SELECT to_char(value, 'FM9,999,999,999,999,999,990' || CASE scale(value) WHEN 0 THEN '' ELSE rpad('.', scale(value) + 1, '0') END)
+    FROM @extschema@.stripe_amount(amount, currency) AS value);
 
 COMMENT ON FUNCTION stripe_portal.money(numeric, text) IS
 'An amount of minor units as people write it, without the currency: 123456 is 1,234.56 in dollars, 123,456 in yen, 123.456 in dinars';
 
 CREATE OR REPLACE FUNCTION stripe_portal.money_short(amount numeric, currency text)
 RETURNS text
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    value CONSTANT numeric := @extschema@.stripe_amount(amount, currency);
-BEGIN
-    RETURN CASE
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN (
+    SELECT CASE
         WHEN abs(value) >= 1000000 THEN trim_scale(round(value / 1000000, 1)) || 'M'
         WHEN abs(value) >= 1000 THEN trim_scale(round(value / 1000, 1)) || 'k'
-        ELSE trim_scale(round(value, 1))::text END;
-END
-$$;
+        ELSE trim_scale(round(value, 1))::text END
+    FROM @extschema@.stripe_amount(amount, currency) AS value);
 
 COMMENT ON FUNCTION stripe_portal.money_short(numeric, text) IS
 'An amount of minor units in few letters, for the axis of a chart: 123456 is 1.2k in dollars';

@@ -68,3 +68,15 @@ $$;
 
 COMMENT ON FUNCTION @extschema@.stripe_mrr_bridge(daterange, text, boolean) IS
 'How the MRR of each month''s beginning became that of its end: opening + new + expansion + contraction + reactivation + pause + resume + churn = closing, which is the next month''s opening; what takes away is negative. One row for each month and each currency that ever had MRR, or has anything unknown; amounts in its minor units, months of UTC. subscribers_opening, subscribers_closing: customers with MRR above 0. unknown: subscriptions that count at the month''s end and whose MRR is not known: they are in closing with what was known of them last, and are no subscribers. The movements are those of stripe_portal.subscription_change. period: the months it touches; NULL for the last twelve and this one, so far; error 22023 if it is empty or open. livemode: NULL is the mode of the configured key, live without one';
+
+-- For reports that go on from here; bound when it is made, see api_summary.sql.
+CREATE OR REPLACE FUNCTION stripe_portal.month_opening(months daterange, account text, livemode boolean)
+RETURNS TABLE (month date, currency text, mrr bigint, customers bigint)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT b.month, b.currency, b.opening, b.subscribers_opening
+    FROM @extschema@.stripe_mrr_bridge(months, account, livemode) AS b;
+END;
+
+COMMENT ON FUNCTION stripe_portal.month_opening(daterange, text, boolean) IS
+'With what each month began, as stripe_mrr_bridge has it';

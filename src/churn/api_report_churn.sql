@@ -107,10 +107,10 @@ BEGIN
         FROM lost AS l
         GROUP BY 1, 2
     ), counted AS (
-        SELECT b.month, b.currency, b.subscribers_opening AS customers_opening, b.opening AS mrr_opening,
+        SELECT b.month, b.currency, b.customers AS customers_opening, b.mrr AS mrr_opening,
                coalesce(c.voluntary, 0) AS voluntary_customers, coalesce(c.involuntary, 0) AS involuntary_customers,
                coalesce(m.voluntary, 0) AS voluntary_mrr, coalesce(m.involuntary, 0) AS involuntary_mrr
-        FROM @extschema@.stripe_mrr_bridge(months, stripe_churn_rate.account, mode) AS b
+        FROM stripe_portal.month_opening(months, stripe_churn_rate.account, mode) AS b
         LEFT JOIN customers AS c USING (month, currency)
         LEFT JOIN money AS m USING (month, currency)
     )

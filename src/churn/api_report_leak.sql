@@ -70,7 +70,7 @@ BEGIN
                coalesce(c.mrr, 0) AS cancellation_leak, coalesce(p.mrr, 0) AS payment_leak,
                coalesce(c.recovered, 0) AS cancellation_recovered, coalesce(p.recovered, 0) AS payment_recovered,
                coalesce(sc.mrr, 0) AS cancellation_saved, coalesce(sp.mrr, 0) AS payment_saved
-        FROM @extschema@.stripe_mrr_bridge(months, stripe_churn_leak.account, mode) AS b
+        FROM stripe_portal.month_opening(months, stripe_churn_leak.account, mode) AS b
         LEFT JOIN leak AS c ON (c.month, c.currency) = (b.month, b.currency) AND c.voluntary
         LEFT JOIN leak AS p ON (p.month, p.currency) = (b.month, b.currency) AND NOT p.voluntary
         LEFT JOIN saved AS sc ON (sc.month, sc.currency) = (b.month, b.currency) AND sc.voluntary
