@@ -311,6 +311,25 @@ SELECT stripe_forget('more_other');
 -- of whom there is an event, and no row
 SELECT receive(event('evt_ledger', 'checkout.session.completed', '{"id": "cs_1", "object": "checkout.session", "customer": "cus_ledger", "customer_details": {"name": "plant"}}'));
 SELECT * FROM stripe_forget('cus_ledger');
+-- What only tells of them is emptied; of others the same thing can tell another time.
+CREATE FUNCTION read_card(id text, intent text) RETURNS text LANGUAGE sql AS $$
+    SELECT receive(event(id, 'terminal.reader.action_succeeded', jsonb_build_object('id', 'tmr_1', 'object', 'terminal.reader', 'label', 'Counter',
+        'action', jsonb_build_object('process_payment_intent', jsonb_build_object('payment_intent', intent))))) $$;
+SELECT receive(event('evt_left', 'payment_intent.created', '{"id": "pi_left", "object": "payment_intent", "customer": "cus_left"}')),
+    receive(event('evt_right', 'payment_intent.created', '{"id": "pi_right", "object": "payment_intent", "customer": "cus_right"}')),
+    read_card('evt_card_1', 'pi_left'), read_card('evt_card_2', 'pi_right');
+SELECT place FROM stripe_forget('cus_left');
+SELECT read_card('evt_card_3', 'pi_left'), read_card('evt_card_4', 'pi_right');
+SELECT id, payload #>> '{data,object,label}' AS label FROM stripe_portal.event WHERE object_id = 'tmr_1' ORDER BY id;
+SELECT id FROM stripe_portal.forgotten WHERE customer = 'cus_left' ORDER BY 1;
+DROP FUNCTION read_card;
+-- errors are their SQLSTATE then, whatever the id before it is
+BEGIN;
+UPDATE stripe_portal.sync_cursor SET failure = 'shop: left: P0001: who: 22P02: plant' WHERE object = 'customer';
+UPDATE stripe_portal.sync_cursor SET failure = ': 22P02: plant' WHERE object = 'invoice';
+SELECT FROM stripe_forget('cus_left');
+SELECT DISTINCT object, failure FROM stripe_portal.sync_cursor WHERE failure IS NOT NULL ORDER BY 1;
+ROLLBACK;
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT stripe_forget('cus_other');
 ROLLBACK;

@@ -188,6 +188,17 @@ CALL stripe_portal_tick();
 RESET default_transaction_isolation;
 SELECT part, error FROM stripe_portal.tick_status WHERE state <> 'done';
 
+-- A connected account that is closed to the key keeps no other waiting.
+CALL stripe_catch_up('acct_zoe');
+INSERT INTO stripe_portal.event_cursor (livemode, account, event, created, caught_up) VALUES (false, 'acct-gone', '', now() - interval '1 hour', now());
+SELECT caught_up AS before FROM stripe_portal.event_cursor WHERE account = 'acct_zoe' \gset
+CALL stripe_portal_tick();
+SELECT part, state, error FROM stripe_portal.tick_status WHERE state <> 'done';
+SELECT account, caught_up > :'before' AS caught_up FROM stripe_portal.event_cursor WHERE account = 'acct_zoe';
+DELETE FROM stripe_portal.event_cursor WHERE account <> '';
+CALL stripe_portal_tick();
+SELECT part, state, error FROM stripe_portal.tick_status WHERE state <> 'done';
+
 -- It commits, so it stands alone.
 BEGIN;
 CALL stripe_portal_tick();

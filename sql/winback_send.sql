@@ -36,10 +36,12 @@ INSERT INTO hostile (name) VALUES ('Ada Lovelace'), ('Zoë O''Hara & Söhne "184
 SELECT n, stripe_portal.winback_render('Dear {{name|you}}, <b>', to_jsonb(h)) AS text, stripe_portal.winback_render('<p title="{{ name | you }}">', to_jsonb(h), true) AS html FROM hostile AS h ORDER BY n;
 -- whom a mail could not be addressed to by name without carrying an advertisement
 SELECT name, stripe_portal.winback_name(name) FROM unnest(ARRAY['Ada', 'J. R. Tolkien', 'Win at https://evil.example', 'visit evil.example now', 'EVIL.EXAMPLE', 'me@evil.example', repeat('x', 101), '  ']) AS name;
+SELECT n, stripe_portal.winback_name(name) FROM unnest(ARRAY['J.R. Ewing', 'пример.рф', E'evil\u3002com', '203.0.113.5/login', E'evil.\u00adcom', E'Ada\u061c\ufeff\u2060 Lovelace']) WITH ORDINALITY AS t (name, n);
 -- one address, and nothing else
 SELECT email, stripe_portal.winback_address(email) IS NOT NULL AS ok FROM unnest(ARRAY['ada@example.com', 'ada+x@sub.example.com', 'zoë@exämple.com', 'ada', '@example.com', 'a@b@c', 'ada@example.com, all@example.com',
     'ada@example.com;all@example.com', 'Ada <ada@example.com>', E'ada@example.com\r\nBcc: all@example.com', E'ada@example.com\n', ' ada@example.com', '-oQ/tmp@example.com', '"a b"@example.com', E'ada\u2028@example.com',
     repeat('x', 243) || '@example.com', '', NULL]) AS email;
+SELECT n, stripe_portal.winback_address(email) IS NOT NULL AS ok FROM unnest(ARRAY[E'ada\u00a0x@example.com', E'ada@exam\u3000ple.com', '{ada}@example.com']) WITH ORDINALITY AS t (email, n);
 -- templates with a field that is not there are refused when they are written
 SELECT t, stripe_portal.winback_template_problem(t) FROM unnest(ARRAY['Hi', 'Hi {{name}}, {{ code }} until {{expires|soon}}', '@media print {a {b: c}}', 'Hi {{nmae}}', 'Hi {{name', 'Hi {{}}', 'Hi {{name|{{email}}}}']) AS t;
 SELECT rule('wrong', '{"body": "Dear {{firstname}}"}');
@@ -75,7 +77,7 @@ SELECT * FROM offers WHERE customer = 'cus_a';
 SELECT stripe_winback_sent(offer, lease) AS first, stripe_winback_sent(offer, lease) AS again, stripe_winback_failed(offer, lease, 'x') AS after_all FROM claimed WHERE customer = 'cus_a';
 SELECT * FROM offers WHERE customer = 'cus_a';
 -- a failure gives it back, for later
-SELECT stripe_winback_failed(offer, lease, '{''d@example.com'': 452 mailbox full}') AS first, stripe_winback_failed(offer, lease, 'again') AS again, stripe_winback_sent(offer, lease) AS too_late FROM claimed WHERE customer = 'cus_d';
+SELECT stripe_winback_failed(offer, lease, '{''d@example.com'': 452 <{d}@example.com> mailbox full}') AS first, stripe_winback_failed(offer, lease, 'again') AS again, stripe_winback_sent(offer, lease) AS too_late FROM claimed WHERE customer = 'cus_d';
 SELECT * FROM offers WHERE customer = 'cus_d';
 SELECT waits_for, error FROM stripe_portal.winback_outbox WHERE customer = 'cus_d';
 SELECT count(*) FROM stripe_winback_claim(10);
@@ -210,6 +212,16 @@ SELECT customer, promotion_code IS NOT NULL AS made, error FROM stripe_portal.wi
 SELECT FROM stand_in('POST', 'customers', '{"id": "cus_x"}');
 CALL discounts();
 SELECT customer, promotion_code IS NOT NULL AS made, error FROM stripe_portal.winback_offer WHERE rule = 'bad' ORDER BY 1;
+-- nor is a connected account that is closed to the key the others' concern
+INSERT INTO stripe_portal.winback_rule (name, livemode, account, trigger_on, kind, discount, subject, body)
+VALUES ('gone', false, 'acct-gone', 'ended', 'promotion_code', '{"percent_off": 20, "duration": "once"}', 'x', '{{code}}');
+INSERT INTO stripe_portal.winback_offer (id, rule, livemode, account, customer, episode, trigger_on, kind, at, state, due_at, expires_at)
+VALUES ('00000000-0000-4000-8000-000000000001', 'gone', false, 'acct-gone', 'cus_1', 'e', 'ended', 'promotion_code', now(), 'planned', now(), now() + interval '14 days');
+SELECT offer('bad', 'f');
+CALL discounts();
+SELECT rule, promotion_code IS NOT NULL AS made, left(error, 16) AS error FROM stripe_portal.winback_offer WHERE rule = 'gone' OR rule = 'bad' AND customer = 'cus_f' ORDER BY 1;
+DELETE FROM stripe_portal.winback_offer WHERE rule = 'gone';
+DELETE FROM stripe_portal.winback_rule WHERE name = 'gone';
 SELECT offer('bad', 'c'), offer('bad', 'd');
 SET stripe_portal.max_retries = 0;
 SELECT FROM stand_in('POST', 'fault', '{"kind": "rate_limited", "path": "/v1/promotion_codes"}');

@@ -36,13 +36,13 @@ RETURN stripe_portal.keep_fields(told, '{
 COMMENT ON FUNCTION stripe_portal.impersonal(jsonb) IS
 'What is kept of an object, or of an event, of a customer who was forgotten: ids, states, times, amounts and the terms that they follow from, the answers chosen in a survey, and of an address the country; by a list of what is kept';
 
-CREATE OR REPLACE FUNCTION stripe_portal.named_ids(told jsonb)
+CREATE OR REPLACE FUNCTION stripe_portal.named_ids(told jsonb, owners boolean DEFAULT false)
 RETURNS text[]
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'stripe_named_ids';
 
-COMMENT ON FUNCTION stripe_portal.named_ids(jsonb) IS
-'The ids that an object, or an event, names as what it belongs to, such as its customer and its charge; not what its metadata name, which is the merchant''s and perhaps about somebody else';
+COMMENT ON FUNCTION stripe_portal.named_ids(jsonb, boolean) IS
+'The ids that an object, or an event, names as what it belongs to, such as its customer and its charge; not what its metadata name, which is the merchant''s and perhaps about somebody else. owners: only what the object itself is of, by members of its own; not what it tells of deeper down, as a card reader does of its last payment';
 
 CREATE OR REPLACE FUNCTION stripe_portal.lock_forgotten(customer text)
 RETURNS void

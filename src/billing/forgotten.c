@@ -3,9 +3,11 @@
  * forgotten.c
  *	  What names a customer who was forgotten, and what is left of it.
  *
- * An object is a customer's if it names the customer, or something of theirs,
- * as what it belongs to.  Which ids those are stands in stripe_portal.forgotten,
- * and grows as Stripe goes on telling of the customer.
+ * An object is a customer's if a member of its own names the customer, or
+ * something of theirs, as what it belongs to.  Which ids those are stands in
+ * stripe_portal.forgotten, and grows as Stripe goes on telling of the customer.
+ * What names them deeper down only tells of them: it is emptied, but what is told
+ * of the same object another time may be somebody else's.
  *
  * stripe_forget shuts out whoever is taking in something of this customer, or
  * of nobody in particular, at the same time: an event that is on its way would
@@ -56,16 +58,17 @@ static const char *const references[] = {
 typedef struct Named
 {
 	List	   *ids;			/* of text * */
+	List	   *owners;			/* those of them that the object itself is of */
 	text	   *customer;		/* the first one; NULL for nobody in particular */
 } Named;
 
 /* By what is committed, whatever the transaction's own snapshot shows. */
 static SpQuery find_forgotten = {
-	.sql = "SELECT f.customer FROM stripe_portal.forgotten AS f"
-	" WHERE f.id = ANY ($1) AND f.livemode = $2 AND f.account = $3 LIMIT 1",
+	.sql = "SELECT f.customer, f.id = ANY ($4) AS is_owner FROM stripe_portal.forgotten AS f"
+	" WHERE f.id = ANY ($1) AND f.livemode = $2 AND f.account = $3 ORDER BY is_owner DESC LIMIT 1",
 	.expected = SPI_OK_SELECT,
 	.read_only = true,
-	.types = {TEXTARRAYOID, BOOLOID, TEXTOID}
+	.types = {TEXTARRAYOID, BOOLOID, TEXTOID, TEXTARRAYOID}
 };
 
 static SpQuery note_forgotten = {
@@ -77,7 +80,7 @@ static SpQuery note_forgotten = {
 
 static bool nobody_is_forgotten(void);
 static void find_named(Jsonb *told, Named *named);
-static void add_named(Named *named, const JsonbValue *id, bool is_customer);
+static void add_named(Named *named, const JsonbValue *id, bool is_customer, bool is_owner);
 static bool is_of_customer(Jsonb *told);
 static bool is_reference(const JsonbValue *key);
 static ArrayType *id_array(List *ids);
@@ -107,14 +110,15 @@ sp_billing_lock_unnamed(void)
 
 /*
  * Whether an object, or an event about one, of this id is of a customer who
- * was forgotten; SPI is connected.  The id is noted then, because others will
- * name it.
+ * was forgotten; SPI is connected.  If the object itself is theirs, the id is
+ * noted then, because others will name it.
  */
 bool
 sp_billing_is_forgotten(Jsonb *told, const char *id, bool livemode, const char *account)
 {
 	Named		named = {0};
 	Datum		values[4];
+	HeapTuple	row;
 	bool		isnull;
 
 	find_named(told, &named);
@@ -131,13 +135,15 @@ sp_billing_is_forgotten(Jsonb *told, const char *id, bool livemode, const char *
 	values[0] = PointerGetDatum(id_array(named.ids));
 	values[1] = BoolGetDatum(livemode);
 	values[2] = CStringGetTextDatum(account);
+	values[3] = PointerGetDatum(id_array(named.owners));
 	if (sp_query_run(&find_forgotten, values, NULL, GetLatestSnapshot()) == 0)
 		return false;
 
-	if (id != NULL)
+	row = SPI_tuptable->vals[0];
+	if (id != NULL && DatumGetBool(SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &isnull)))
 	{
 		values[0] = CStringGetTextDatum(id);
-		values[3] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+		values[3] = SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &isnull);
 		sp_query_run(&note_forgotten, values, NULL, InvalidSnapshot);
 	}
 	return true;
@@ -184,7 +190,7 @@ stripe_lock_forgotten(PG_FUNCTION_ARGS)
 }
 
 /*
- * named_ids(told jsonb) returns text[]
+ * named_ids(told jsonb, owners boolean) returns text[]
  */
 Datum
 stripe_named_ids(PG_FUNCTION_ARGS)
@@ -192,7 +198,7 @@ stripe_named_ids(PG_FUNCTION_ARGS)
 	Named		named = {0};
 
 	find_named(PG_GETARG_JSONB_P(0), &named);
-	PG_RETURN_ARRAYTYPE_P(id_array(named.ids));
+	PG_RETURN_ARRAYTYPE_P(id_array(PG_GETARG_BOOL(1) ? named.owners : named.ids));
 }
 
 /*
@@ -268,10 +274,14 @@ find_named(Jsonb *told, Named *named)
 	JsonbValue	value;
 	JsonbValue	key = {.type = jbvNull};
 	int			depth = 0;
+	int			own_depth = 1;	/* of the members of the object itself */
 	int			whole_at = 0;	/* the depth of an object that is a reference */
 	bool		whole_is_customer = false;
 	bool		is_metadata = false;
 
+	/* an event's "data" has the object */
+	if (sp_stripe_json_object(sp_stripe_json_object(&told->root, "data"), "object") != NULL)
+		own_depth = 3;
 	while ((token = JsonbIteratorNext(&iterator, &value, is_metadata)) != WJB_DONE)
 	{
 		switch (token)
@@ -297,9 +307,9 @@ find_named(Jsonb *told, Named *named)
 					break;
 				/* "id" is the first of its object's keys: jsonb has the short ones in front */
 				if (depth == whole_at && sp_stripe_json_is(&key, "id"))
-					add_named(named, &value, whole_is_customer);
+					add_named(named, &value, whole_is_customer, depth - 1 <= own_depth);
 				else if (is_reference(&key) && !sp_stripe_json_is(&key, "object"))
-					add_named(named, &value, sp_stripe_json_is(&key, "customer"));
+					add_named(named, &value, sp_stripe_json_is(&key, "customer"), depth <= own_depth);
 				break;
 			default:
 				break;
@@ -310,7 +320,7 @@ find_named(Jsonb *told, Named *named)
 }
 
 static void
-add_named(Named *named, const JsonbValue *id, bool is_customer)
+add_named(Named *named, const JsonbValue *id, bool is_customer, bool is_owner)
 {
 	text	   *copy;
 
@@ -318,6 +328,8 @@ add_named(Named *named, const JsonbValue *id, bool is_customer)
 		return;
 	copy = cstring_to_text_with_len(id->val.string.val, id->val.string.len);
 	named->ids = lappend(named->ids, copy);
+	if (is_owner)
+		named->owners = lappend(named->owners, copy);
 	if (is_customer && named->customer == NULL)
 		named->customer = copy;
 }

@@ -176,24 +176,44 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     mode CONSTANT boolean := stripe_portal.key_livemode();
-    here CONSTANT text := coalesce(place, '');
-    kinds CONSTANT text[] := stripe_portal.catch_up_plan(here);
-    -- one page, since a portion is one transaction
-    pages CONSTANT stripe_portal.sync_page[] := stripe_portal.sync_read(kinds, here, 1);
+    here CONSTANT text := split_part(coalesce(place, ''), ' ', 1);
+    failed text := coalesce(substr(place, length(here) + 1), '');
+    kinds text[];
+    pages stripe_portal.sync_page[];
+    next_account text;
 BEGIN
-    IF cardinality(pages) > 0 THEN
-        PERFORM stripe_portal.sync_write(pages, 1);
+    -- a portion of its own, with which nothing goes that was caught up with
+    IF here = '' AND failed <> '' THEN
+        RAISE EXCEPTION 'events of account% could not be caught up with', failed
+            USING ERRCODE = 'external_routine_exception';
     END IF;
-    IF stripe_portal.sync_is_done(kinds, here) THEN
-        PERFORM stripe_portal.catch_up_done(kinds, here);
-    ELSIF cardinality(pages) > 0 THEN
-        RETURN here;
-    END IF;
+
+    BEGIN
+        kinds := stripe_portal.catch_up_plan(here);
+        -- one page, since a portion is one transaction
+        pages := stripe_portal.sync_read(kinds, here, 1);
+        IF cardinality(pages) > 0 THEN
+            PERFORM stripe_portal.sync_write(pages, 1);
+        END IF;
+        IF stripe_portal.sync_is_done(kinds, here) THEN
+            PERFORM stripe_portal.catch_up_done(kinds, here);
+        ELSIF cardinality(pages) > 0 THEN
+            RETURN here || failed;
+        END IF;
+    EXCEPTION WHEN SQLSTATE 'SP403' OR external_routine_exception THEN
+        -- what is wrong with a connected account must not keep the others waiting
+        IF here = '' THEN
+            RAISE;
+        END IF;
+        RAISE WARNING 'events of account "%" could not be caught up with: %', here, SQLERRM USING ERRCODE = SQLSTATE;
+        failed := failed || ' ' || here;
+    END;
     -- then the next account, of those that were caught up with before
-    RETURN (SELECT min(c.account) FROM stripe_portal.event_cursor AS c
-            WHERE c.livemode = mode AND c.account > here);
+    next_account := (SELECT min(c.account) FROM stripe_portal.event_cursor AS c
+                     WHERE c.livemode = mode AND c.account > here);
+    RETURN nullif(coalesce(next_account, '') || failed, '');
 END
 $$;
 
 COMMENT ON FUNCTION stripe_portal.catch_up_step(text) IS
-'A portion of catching up, for the tick: place is the connected account at which it is, NULL at first, and where to go on is the result, NULL at the end. Takes the key''s own account and every one for which stripe_sync or stripe_catch_up was called before';
+'A portion of catching up, for the tick: place is the connected account at which it is, and after a space each those at which it failed, NULL at first, and where to go on is the result, NULL at the end. Takes the key''s own account and every one for which stripe_sync or stripe_catch_up was called before';

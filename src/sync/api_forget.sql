@@ -28,9 +28,8 @@ LEFT JOIN (VALUES
     ('session', 'return_url', 'left(t.return_url, 0)'),
     -- without the digests
     ('session', 'state', 't.state #- ''{customer,details}'''),
-    ('session', 'opened_by', 'CASE WHEN t.opened_by IN (SELECT r.role FROM stripe_portal.customer_role AS r'
-                             ' WHERE (r.customer, r.livemode, r.account) = (t.customer, t.livemode, t.account))'
-                             ' THEN '''' ELSE t.opened_by END')
+    -- a role may be theirs alone, or have been
+    ('session', 'opened_by', '''''')
 ) AS exception (table_name, column_name, becomes) USING (table_name, column_name);
 
 COMMENT ON VIEW stripe_portal.personal_column IS 'The columns of customers'' rows that stripe_forget empties';
@@ -104,7 +103,7 @@ BEGIN
             FROM stripe_portal.event AS e
             WHERE (e.livemode, e.account) = (note_forgotten.livemode, note_forgotten.account)
               AND stripe_portal.may_name(e.payload, e.type, note_forgotten.customer)
-              AND stripe_portal.named_ids(stripe_portal.read_payload(e.payload)) && ids
+              AND stripe_portal.named_ids(stripe_portal.read_payload(e.payload), owners => true) && ids
             UNION ALL
             SELECT p.payment
             FROM stripe_portal.invoice_payment AS p
@@ -259,8 +258,8 @@ BEGIN
 
     -- What went wrong may quote what it went wrong with; the SQLSTATE stays.
     UPDATE stripe_portal.sync_cursor AS c
-    SET failure = substring(c.failure FROM '^[^:]+: [0-9A-Z]{5}')
-    WHERE (c.livemode, c.account) = (mode, stripe_forget.account) AND c.failure ~ '^[^:]+: [0-9A-Z]{5}: ';
+    SET failure = substring(c.failure FROM '^(.*?: [0-9A-Z]{5}): ')
+    WHERE (c.livemode, c.account) = (mode, stripe_forget.account) AND c.failure ~ '^.*?: [0-9A-Z]{5}: ';
     UPDATE stripe_portal.tick_run AS r SET error = left(r.error, 5) WHERE r.error ~ '^[0-9A-Z]{5}: ';
 END
 $$;

@@ -131,10 +131,11 @@ BEGIN
     UPDATE stripe_portal.winback_offer AS o
     SET state = CASE o.state WHEN 'claimed' THEN 'planned' ELSE o.state END,
         lease = NULL, lease_until = clock_timestamp() + interval '1 minute' * 4 ^ (o.attempts - 1),
-        -- analysts read it, and mail servers repeat the address
+        -- analysts read it, and mail servers repeat the address; without a backslash,
+        -- which some settings of the caller's would take out of the pattern
         error = CASE WHEN NOT EXISTS (SELECT FROM stripe_portal.forgotten AS f
                                       WHERE (f.id, f.livemode, f.account) = (o.customer, o.livemode, o.account))
-                THEN left(regexp_replace(stripe_winback_failed.error, '[^\s<>{}'':"]+@[^\s<>{}'':"]+', '(address)', 'g'), 1000) END
+                THEN left(regexp_replace(stripe_winback_failed.error, '[^[:space:]<>]+@[^[:space:]<>]+', '(address)', 'g'), 1000) END
     WHERE (o.id, o.lease) = (stripe_winback_failed.offer, stripe_winback_failed.lease) AND o.sent_at IS NULL;
     RETURN FOUND;
 END

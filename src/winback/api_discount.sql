@@ -129,9 +129,12 @@ BEGIN
 
     BEGIN
         made := stripe_portal.winback_make_discount(o);
-    EXCEPTION WHEN SQLSTATE 'SP400' OR SQLSTATE 'SP402' OR SQLSTATE 'SP404' OR SQLSTATE 'SP409' OR SQLSTATE 'SP500' THEN
-        -- what is wrong with one must not keep the others waiting; anything
-        -- else would befall them too, and ends the part
+    EXCEPTION WHEN SQLSTATE 'SP400' OR SQLSTATE 'SP402' OR SQLSTATE 'SP403' OR SQLSTATE 'SP404' OR SQLSTATE 'SP409' OR SQLSTATE 'SP500' THEN
+        -- what is wrong with one, or with its account, must not keep the others
+        -- waiting; anything else would befall them too, and ends the part
+        IF SQLSTATE = 'SP403' AND o.account = '' THEN
+            RAISE;
+        END IF;
         failure := SQLERRM;
         RAISE WARNING 'the discount of win-back offer "%" could not be made: %', o.id, SQLERRM USING ERRCODE = SQLSTATE;
     END;

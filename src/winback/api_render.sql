@@ -27,7 +27,7 @@ COMMENT ON FUNCTION stripe_portal.winback_template_problem(text) IS
 CREATE OR REPLACE FUNCTION stripe_portal.winback_plain(value text)
 RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN btrim(regexp_replace(value, '[\s\u0001-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069]+', ' ', 'g'));
+RETURN btrim(regexp_replace(value, '[\s\u0001-\u001f\u007f-\u00a0\u00ad\u061c\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]+', ' ', 'g'));
 
 COMMENT ON FUNCTION stripe_portal.winback_plain(text) IS
 'A value in one line: without line breaks, other control characters, and those that are not seen or turn the direction of the text';
@@ -43,7 +43,7 @@ COMMENT ON FUNCTION stripe_portal.winback_html(text) IS
 CREATE OR REPLACE FUNCTION stripe_portal.winback_address(email text)
 RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN email ~ '^[^\s\u0001-\u0020\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069<>()\[\]\\,;:@"]+@[^\s\u0001-\u0020\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069<>()\[\]\\,;:@"]+$'
+RETURN CASE WHEN email ~ '^[^@]+@[^@]+$' AND email !~ '[\s\u0001-\u001f\u007f-\u00a0\u00ad\u061c\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff<>()\[\]\\,;:"]'
                  AND length(email) <= 254 AND email !~ '^-' THEN email END;
 
 COMMENT ON FUNCTION stripe_portal.winback_address(text) IS
@@ -52,7 +52,9 @@ COMMENT ON FUNCTION stripe_portal.winback_address(text) IS
 CREATE OR REPLACE FUNCTION stripe_portal.winback_name(name text)
 RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN length(name) <= 100 AND name !~* '://|@|[[:alnum:]]\.[[:alpha:]]{2,}' THEN nullif(stripe_portal.winback_plain(name), '') END;
+RETURN (
+    SELECT CASE WHEN length(name) <= 100 AND plain !~ '://|@|[^ ][.\u3002\uff0e\uff61][^ .]{2,}' THEN nullif(plain, '') END
+    FROM stripe_portal.winback_plain(name) AS plain);
 
 COMMENT ON FUNCTION stripe_portal.winback_name(text) IS
 'A customer''s name, to address them by; NULL for what is too long, or what a mail program would make a link of: such a name is an advertisement that somebody has us send';
