@@ -305,6 +305,15 @@ SELECT * FROM tend(1);
 :remove;
 SELECT * FROM tend();
 
+-- Where partitions are is not for who calls it to say.
+SET allow_in_place_tablespaces = on;
+CREATE TABLESPACE regress_elsewhere LOCATION '';
+SET default_tablespace = regress_elsewhere;
+SELECT count(*) > 3 AS made FROM stripe_portal.tend_ledger(9) WHERE action = 'made';
+SELECT count(*) AS elsewhere FROM pg_class WHERE reltablespace = (SELECT oid FROM pg_tablespace WHERE spcname = 'regress_elsewhere');
+RESET default_tablespace;
+DROP TABLESPACE regress_elsewhere;
+
 -- DROP EXTENSION takes the partitions along.
 SELECT count(*) > 3 AS partitions FROM stripe_portal.event_partitions();
 BEGIN;

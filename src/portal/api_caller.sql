@@ -125,7 +125,7 @@ DECLARE
             THEN 'A table of users comes with its user_column and its customer_column.'
         WHEN coalesce(claim, '') = '' AND setting IS NULL THEN 'Neither a claim nor a setting tells who the user is.'
         -- a setting of the server''s, or of this extension, tells something else
-        WHEN setting !~ '^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)+$' OR lower(setting) LIKE 'stripe\_portal.%'
+        WHEN setting !~ '^[A-Za-z_][A-Za-z0-9_$]*([.][A-Za-z_][A-Za-z0-9_$]*)+$' OR starts_with(lower(setting), 'stripe_portal.')
             THEN 'A setting of the application has a name with a dot in it.' END;
 BEGIN
     PERFORM stripe_portal.check_can_write('stripe_portal_map_users()');

@@ -97,7 +97,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    last CONSTANT text := regexp_replace(path, '^.*\.', '');
+    last CONSTANT text := regexp_replace(path, '^.*[.]', '');
     parent CONSTANT text := left(path, -length(last));
     parameter record;
     meant text;
@@ -117,7 +117,7 @@ BEGIN
         IF known_parent THEN
             SELECT p.path INTO meant
             FROM stripe_portal.configuration_parameter() AS p,
-                 regexp_replace(p.path, '^.*\.', '') AS known (key)
+                 regexp_replace(p.path, '^.*[.]', '') AS known (key)
             WHERE (left(p.path, -length(known.key)) = parent
                    AND stripe_portal.edit_distance(known.key, last) <= 2)
                -- right, but not here
@@ -293,7 +293,7 @@ DECLARE
     option record;
 BEGIN
     IF coalesce(declared.name, '') !~ '^[^[:space:][:cntrl:]]([^[:cntrl:]]{0,98}[^[:space:][:cntrl:]])?$'
-       OR declared.name LIKE 'bpc\_%' THEN
+       OR starts_with(declared.name, 'bpc_') THEN
         PERFORM stripe_portal.refuse_configuration(
             'a configuration needs a name of 1 to 100 characters',
             'It must not begin or end with a space, nor begin with "bpc_", as Stripe''s ids do.');
@@ -330,7 +330,7 @@ BEGIN
        AND features #> '{subscription_cancel,cancellation_reason,feedback_options}' = '[]' THEN
         PERFORM stripe_portal.refuse_configuration('there is no cancellation reason to choose from');
     END IF;
-    IF features #>> '{payment_method_update,payment_method_configuration}' NOT LIKE 'pmc\_%' THEN
+    IF NOT starts_with(features #>> '{payment_method_update,payment_method_configuration}', 'pmc_') THEN
         PERFORM stripe_portal.refuse_configuration(
             'option "features.payment_method_update.payment_method_configuration" must be an id (pmc_…)');
     END IF;

@@ -21,7 +21,7 @@ BEGIN
         RAISE EXCEPTION 'configuration "%" is not applied yet', name
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'Apply it by stripe_portal_configuration_apply.';
-    ELSIF NOT FOUND AND wanted #>> '{}' LIKE 'bpc\_%' THEN
+    ELSIF NOT FOUND AND starts_with(wanted #>> '{}', 'bpc_') THEN
         id := wanted #>> '{}';
     ELSIF NOT FOUND AND wanted IS NOT NULL THEN
         RAISE EXCEPTION 'no configuration "%" is declared in % mode', wanted #>> '{}',

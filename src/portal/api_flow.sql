@@ -169,7 +169,7 @@ BEGIN
     plain := plain || jsonb_strip_nulls(jsonb_build_object('configuration', configuration.id));
     return_url := configuration.return_url;
 
-    IF flow NOT LIKE 'subscription\_%' THEN
+    IF NOT starts_with(flow, 'subscription_') THEN
         IF subscription IS NOT NULL OR own <> '{}' THEN
             RAISE EXCEPTION 'flow "%" takes no %', flow,
                     CASE WHEN subscription IS NOT NULL THEN 'subscription' ELSE 'parameters of its own' END

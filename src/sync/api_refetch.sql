@@ -154,7 +154,7 @@ BEGIN
              FROM (SELECT %2$I AS id, account FROM stripe_portal.%1$I
                    WHERE refetch AND livemode = $1 AND (account, %2$I) > (split_part($2, '' '', 1), split_part($2, '' '', 2))
                      -- what no path of a request takes
-                     AND %2$I !~ ''(^|/)\.{1,2}(/|$)'' AND length(%2$I) <= 255
+                     AND %2$I !~ ''(^|/)[.]{1,2}(/|$)'' AND length(%2$I) <= 255
                    ORDER BY account, %2$I LIMIT $3) AS t',
             kind.state_table, stripe_portal.key_column(kind.object))
         INTO ids, accounts USING mode, last_key, portion;

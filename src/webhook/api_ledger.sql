@@ -41,6 +41,9 @@ SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC'
 SET lock_timeout = '200ms'
 SET session_replication_role = replica
+-- where the caller would have tables, and of what kind, is not asked
+SET default_tablespace = ''
+SET default_table_access_method = heap
 AS $$
 DECLARE
     horizon CONSTANT timestamptz := stripe_portal.ledger_horizon();

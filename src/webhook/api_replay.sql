@@ -61,7 +61,7 @@ BEGIN
         WHERE (since IS NULL OR e.created >= since)
           AND (until IS NULL OR e.created < until)
           AND (stripe_replay.type IS NULL
-               OR e.type LIKE replace(replace(stripe_replay.type, '_', '\_'), '*', '%'))
+               OR e.type LIKE replace(replace(stripe_replay.type, '_', '!_'), '*', '%') ESCAPE '!')
           AND (NOT failed_only OR e.status = 'failed')
         ORDER BY e.created, e.id
     LOOP

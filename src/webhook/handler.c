@@ -41,7 +41,7 @@ static SpQuery find_handlers = {
 	" FROM stripe_portal.event_handler AS h"
 	" LEFT JOIN pg_catalog.pg_proc AS p"
 	" ON p.oid = pg_catalog.to_regprocedure(h.function || '(stripe_portal.event)')"
-	" WHERE $1 LIKE replace(replace(h.pattern, '_', '\\_'), '*', '%')"
+	" WHERE $1 LIKE replace(replace(h.pattern, '_', '!_'), '*', '%') ESCAPE '!'"
 	" ORDER BY h.function",
 	.expected = SPI_OK_SELECT,
 	.types = {TEXTOID}

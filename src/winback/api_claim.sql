@@ -22,7 +22,7 @@ BEGIN
         WHEN coalesce(current_setting('stripe_portal.winback_url', true), '') = '' AND EXISTS (
             SELECT FROM stripe_portal.winback_rule AS r
             WHERE (r.name, r.livemode, r.account) = (o.rule, o.livemode, o.account)
-              AND concat(r.subject, r.body, r.html) ~ '\{\{ *link') THEN 'stripe_portal.winback_url'
+              AND concat(r.subject, r.body, r.html) ~ '[{][{] *link') THEN 'stripe_portal.winback_url'
     END;
 END
 $$;
@@ -131,8 +131,7 @@ BEGIN
     UPDATE stripe_portal.winback_offer AS o
     SET state = CASE o.state WHEN 'claimed' THEN 'planned' ELSE o.state END,
         lease = NULL, lease_until = clock_timestamp() + interval '1 minute' * 4 ^ (o.attempts - 1),
-        -- analysts read it, and mail servers repeat the address; without a backslash,
-        -- which some settings of the caller's would take out of the pattern
+        -- analysts read it, and mail servers repeat the address
         error = CASE WHEN NOT EXISTS (SELECT FROM stripe_portal.forgotten AS f
                                       WHERE (f.id, f.livemode, f.account) = (o.customer, o.livemode, o.account))
                 THEN left(regexp_replace(stripe_winback_failed.error, '[^[:space:]<>]+@[^[:space:]<>]+', '(address)', 'g'), 1000) END

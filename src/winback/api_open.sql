@@ -14,7 +14,7 @@ BEGIN
         WHEN o.kind = 'pause_offer' THEN 'subscription_pause'
         WHEN o.kind IN ('coupon', 'promotion_code') AND o.coupon IS NOT NULL AND o.state <> 'accepted' THEN 'subscription_update_confirm'
         ELSE 'portal' END;
-    IF flow NOT LIKE 'subscription\_%' THEN
+    IF NOT starts_with(flow, 'subscription_') THEN
         RETURN;
     END IF;
 

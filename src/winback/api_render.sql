@@ -16,7 +16,7 @@ RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('The template has "%s".', substring(rest FROM '\{\{[^{}]{0,40}(?:\}\})?'))
+    SELECT format('The template has "%s".', substring(rest FROM '[{][{][^{}]{0,40}(?:[}][}])?'))
     FROM regexp_replace(template, stripe_portal.winback_field_pattern(), '', 'g') AS rest
     WHERE rest LIKE '%{{%'
 $$;
