@@ -7,7 +7,9 @@
 --                      index, or a key, is each partition's own: loop over
 --                      stripe_portal.event_partitions() besides event_default
 --   a function         DROP FUNCTION where its arguments' types or names, its
---                      result's type or its kind changed, or where it is gone
+--                      result's type or its kind changed, or where it is gone; of
+--                      those in the user's schema, first what is bound to it:
+--                      page_data in churn/api_summary.sql and month_opening
 --   a view             DROP VIEW where a column left, moved or changed its type
 --   a trigger, and     DROP where it is gone; CREATE OR REPLACE does the rest
 --   all other things

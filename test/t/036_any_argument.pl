@@ -45,7 +45,6 @@ my %any = (
 	text => [ qw(NULL '' 'x' '*' '%s%1$s' 'EUR' 'GET' 'cus_none' '../charges'), q('O''Reilly "\\'), "E'\\x01\\n'", 'chr(1114109)', "repeat('x', 100000)" ],
 	boolean => [qw(NULL true false)],
 	integer => [qw(NULL 0 1 -1 2147483647 '-2147483648')],
-	bigint => [qw(NULL 0 -1 9223372036854775807)],
 	numeric => [qw(NULL 0.5 -1 1e1000 1e-300 'NaN' 'Infinity' '-Infinity')],
 	interval => [ qw(NULL '0' '1day'), "'178000000 years'", "'-178000000 years'" ],
 	'timestamp with time zone' => [ qw(NULL now() 'infinity' '-infinity' '294276-12-31'), "'4713-01-01 BC'" ],
@@ -71,7 +70,6 @@ $node->start;
 is(live($node, 'postgres'), '', 'there is a life');
 
 srand($seed);
-my $script = '';
 my @lines = ('');
 foreach (split /\n/, $node->safe_psql('postgres', q(
 	SELECT CASE p.prokind WHEN 'p' THEN 'CALL ' ELSE 'SELECT FROM ' END || p.oid::regproc,
@@ -99,6 +97,7 @@ foreach (split /\n/, $node->safe_psql('postgres', q(
 append_to_file("$dir/calls.sql", join "\n", "\\set VERBOSITY sqlstate", @lines[ 1 .. $#lines ]);
 
 my %states;
+my $errors = 0;
 my @foreign;
 my $began = time;
 my ($stdout, $stderr);
@@ -112,11 +111,12 @@ while ($stderr =~ /^psql:\S+:(\d+): (.*)$/mg)
 
 	$state //= $said;
 	$states{$state}++;
+	$errors++;
 	push @foreign, "$state: $lines[ $line - 1 ]" if $state !~ $own;
 }
 note "numbers: SP_SEED=$seed, $#lines calls, " . (time - $began) . ' s; ' . join ', ', map { "$states{$_} $_" } sort keys %states;
 is(join("\n", @foreign), '', 'every error is one of a function\'s own');
-cmp_ok(scalar(@lines), '>', 10 * keys %states, 'and most calls were none');
+cmp_ok($errors, '<', 2 / 3 * $#lines, 'and many a call was none');
 
 $node->safe_psql('postgres', 'CALL stripe_portal_tick()');
 is($node->safe_psql('postgres', "SELECT part, error FROM stripe_portal.tick_status WHERE state <> 'done'"), '', 'the tick works as before');
